@@ -1,0 +1,1 @@
+"""What conducts: datasets -> plan -> driver loop over actors; aggregators over the store."""

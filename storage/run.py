@@ -1,0 +1,292 @@
+"""One run: a directory, local or on an object store, that holds its identity, its plan and its shards.
+
+    run.json                          who the run is: config, hashes, versions
+    plan.parquet                      every pair, with its shard and batch
+    spatial/shard-000123.parquet      results (or channel/): its presence means that the shard is done
+    points/shard-000123.parquet       points for the pointing game
+    failures/shard-000123.parquet     pairs that could not be computed, only where there are any
+    scores/*.parquet, *.csv           what the aggregators made of it
+
+The file of the main kind is written last, so a shard is committed by one atomic step; the others are
+overwritten with the same rows if the shard has to be done again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from storage.files import list_names, open_filesystem, write_bytes
+from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
+
+IDENTITY = ("config", "model")
+_ABSENT = "(absent)"
+
+
+class RunError(Exception):
+    """A run directory cannot be used; the message names it and the fix."""
+
+
+class ConfigMismatch(RunError):
+    """The directory holds a run with another identity; the message is a readable diff."""
+
+
+def config_hash(identity: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON of a run's identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= _flatten(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines `key: old -> new` of every leaf in which two nested mappings differ."""
+    a, b = _flatten(old), _flatten(new)
+    return [
+        f"{key}: {a.get(key, _ABSENT)} -> {b.get(key, _ABSENT)}"
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key, _ABSENT) != b.get(key, _ABSENT)
+    ]
+
+
+def _shard_name(shard: int) -> str:
+    return f"shard-{shard:06d}.parquet"
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    # Strings repeat (class names, paths); masks and scores do not, and a dictionary only slows them.
+    dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionary)
+    return bytes(sink.getvalue())
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run. `manifest` is the content of run.json."""
+
+    uri: str
+    filesystem: pafs.FileSystem
+    root: str
+    manifest: dict[str, Any]
+
+    # ---- making and finding -------------------------------------------------------------------
+
+    @classmethod
+    def find(cls, uri: str) -> "Run | None":
+        """The run at `uri`, or None if there is no run.json.
+
+        Raises:
+            RunError: run.json is there but unreadable or of another schema version.
+        """
+        filesystem, root = open_filesystem(uri)
+        path = f"{root}/run.json"
+        if filesystem.get_file_info(path).type == pafs.FileType.NotFound:
+            return None
+        try:
+            with filesystem.open_input_file(path) as f:
+                manifest = json.loads(f.read())
+            version = manifest["schema_version"]
+        except (ValueError, KeyError, OSError) as error:
+            raise RunError(
+                f"{uri}/run.json is not readable ({error}). Restore it or choose another directory."
+            ) from error
+        if version != SCHEMA_VERSION:
+            raise RunError(
+                f"{uri} was written with schema version {version}, this code reads {SCHEMA_VERSION}. "
+                "Use the matching version of extremal or a new output directory."
+            )
+        return cls(uri, filesystem, root, manifest)
+
+    @classmethod
+    def open(cls, uri: str) -> "Run":
+        """The run at `uri`.
+
+        Raises:
+            RunError: there is none, or it is unreadable.
+        """
+        run = cls.find(uri)
+        if run is None:
+            raise RunError(f"No run at {uri}: it has no run.json. Give the --out of an `extremal run`.")
+        return run
+
+    @classmethod
+    def create(cls, uri: str, manifest: Mapping[str, Any], plan: pa.Table) -> "Run":
+        """Write a new run; run.json goes last, so that a run is either whole or not there.
+
+        Args:
+            manifest: the identity under `config` and `model`, `kind`, and whatever else to record.
+            plan: rows of `storage.schema.PLAN`.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        filesystem, root = open_filesystem(uri)
+        identity = {key: manifest[key] for key in IDENTITY}
+        full = {
+            "schema_version": SCHEMA_VERSION,
+            "config_hash": config_hash(identity),
+            **manifest,
+        }
+        try:
+            filesystem.create_dir(root, recursive=True)
+            for kind in (Kind(manifest["kind"]), Kind.POINTS, Kind.FAILURES):
+                filesystem.create_dir(f"{root}/{kind.value}", recursive=True)
+            write_bytes(filesystem, f"{root}/plan.parquet", _parquet_bytes(plan.cast(PLAN)))
+            write_bytes(filesystem, f"{root}/run.json", json.dumps(full, indent=2).encode())
+        except OSError as error:
+            raise RunError(
+                f"Cannot write the run directory {uri}: {error}. Check its permissions and free space."
+            ) from error
+        return cls(uri, filesystem, root, full)
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Refuse to continue this run with another identity.
+
+        Raises:
+            ConfigMismatch: with one line per differing key.
+        """
+        lines = diff({key: self.manifest[key] for key in IDENTITY}, identity)
+        if lines:
+            raise ConfigMismatch(
+                f"{self.uri} holds a run with another configuration (stored -> yours):\n  "
+                + "\n  ".join(lines)
+                + "\nRepeat the stored options to resume it, or choose another --out."
+            )
+
+    # ---- shards -------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> Kind:
+        """The main kind of result, whose files mark committed shards."""
+        return Kind(self.manifest["kind"])
+
+    def plan(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The plan, one row per pair in order.
+
+        Raises:
+            RunError: plan.parquet is missing or damaged.
+        """
+        try:
+            return pq.read_table(f"{self.root}/plan.parquet", filesystem=self.filesystem, columns=columns)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise RunError(
+                f"{self.uri}/plan.parquet is not readable ({error}). Restore it or start a new run."
+            ) from error
+
+    def shard_plan(self, shard: int) -> pa.Table:
+        """The pairs of one shard; only its rows are read into memory."""
+        return pq.read_table(
+            f"{self.root}/plan.parquet", filesystem=self.filesystem, filters=[("shard", "=", shard)]
+        )
+
+    def _shards_of(self, kind: Kind) -> list[int]:
+        names = list_names(self.filesystem, f"{self.root}/{kind.value}")
+        return sorted(
+            int(name[6:-8])
+            for name in names
+            if name.startswith("shard-") and name.endswith(".parquet") and name[6:-8].isdigit()
+        )
+
+    def committed(self) -> list[int]:
+        """Numbers of the committed shards, ascending."""
+        return self._shards_of(self.kind)
+
+    def commit(self, shard: int, tables: Mapping[Kind, pa.Table]) -> None:
+        """Publish a shard: side tables first, the main kind last.
+
+        Raises:
+            OSError: the store is full or not writable; nothing is committed then.
+        """
+        ordered = sorted(tables, key=lambda kind: kind == self.kind)
+        for kind in ordered:
+            path = f"{self.root}/{kind.value}/{_shard_name(shard)}"
+            table = tables[kind].cast(SCHEMAS[kind])
+            if kind == Kind.FAILURES and table.num_rows == 0:
+                # An earlier, uncommitted attempt may have left rows that no longer hold.
+                if self.filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+                    self.filesystem.delete_file(path)
+                continue
+            metadata = {
+                "extremal.config_hash": self.manifest["config_hash"],
+                "extremal.schema_version": str(SCHEMA_VERSION),
+                "extremal.shard": str(shard),
+                "extremal.rows": str(table.num_rows),
+            }
+            table = table.replace_schema_metadata(metadata)
+            write_bytes(self.filesystem, path, _parquet_bytes(table))
+
+    def tables(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Tables of the committed shards in shard order, one at a time.
+
+        Raises:
+            RunError: a shard is damaged or of another run; the message names the file.
+        """
+        present = set(self._shards_of(kind))
+        for shard in self.committed():
+            if shard not in present:
+                continue
+            path = f"{self.root}/{kind.value}/{_shard_name(shard)}"
+            try:
+                with pq.ParquetFile(self.filesystem.open_input_file(path)) as file:
+                    owner = (file.schema_arrow.metadata or {}).get(b"extremal.config_hash", b"").decode()
+                    table = file.read(columns=columns)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise RunError(
+                    f"Shard file {path} is damaged ({error}). Delete it and run the same command again."
+                ) from error
+            if owner != self.manifest["config_hash"]:
+                raise RunError(
+                    f"Shard file {path} belongs to another run. Delete it and run the same command again."
+                )
+            yield table
+
+    def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
+        """All committed rows of a kind in plan order; empty with the right schema if there are none."""
+        schema = SCHEMAS[kind]
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        parts = [part.cast(schema) for part in self.tables(kind, columns)]
+        return pa.concat_tables([schema.empty_table(), *parts])
+
+    # ---- aggregates ---------------------------------------------------------------------------
+
+    def write_scores(self, name: str, table: pa.Table) -> str:
+        """Write an aggregate as scores/NAME.parquet and scores/NAME.csv (lists joined by spaces).
+
+        Returns:
+            the URI of the CSV.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        folder = f"{self.root}/scores"
+        flat = table
+        for i, field in enumerate(table.schema):
+            if pa.types.is_list(field.type):
+                joined = [None if v is None else " ".join(map(str, v)) for v in table[i].to_pylist()]
+                flat = flat.set_column(i, field.name, pa.array(joined, pa.string()))
+        sink = pa.BufferOutputStream()
+        pyarrow.csv.write_csv(flat, sink)
+        try:
+            self.filesystem.create_dir(folder, recursive=True)
+            write_bytes(self.filesystem, f"{folder}/{name}.parquet", _parquet_bytes(table))
+            write_bytes(self.filesystem, f"{folder}/{name}.csv", bytes(sink.getvalue()))
+        except OSError as error:
+            raise RunError(
+                f"Cannot write {folder}/{name}.csv: {error}. Check permissions and free space."
+            ) from error
+        return f"{self.uri.rstrip('/')}/scores/{name}.csv"

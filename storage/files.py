@@ -3,6 +3,7 @@
 import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -54,5 +55,7 @@ def sweep_temps(filesystem: pafs.FileSystem, folder: str) -> None:
     """Delete temporary files that a killed process left over a day ago; younger ones may have an owner."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         for temp in Path(folder).glob(".*.tmp"):
-            if time.time() - temp.stat().st_mtime > STALE_TEMP_S:
-                temp.unlink(missing_ok=True)
+            # Its owner, or another sweep, may be faster.
+            with suppress(FileNotFoundError):
+                if time.time() - temp.stat().st_mtime > STALE_TEMP_S:
+                    temp.unlink()

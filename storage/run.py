@@ -27,6 +27,8 @@ from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
 
 IDENTITY = ("config", "model")
 _ABSENT = "(absent)"
+# What a damaged Parquet file makes pyarrow raise: found by flipping bits.
+_DAMAGE = (OSError, ValueError, KeyError, pa.ArrowException)
 
 
 class RunError(Exception):
@@ -40,6 +42,11 @@ class ConfigMismatch(RunError):
 def config_hash(identity: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the canonical JSON of a run's identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _as_stored(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping as it comes back from run.json: tuples are lists there and keys strings."""
+    return dict(json.loads(json.dumps(tree)))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -66,11 +73,17 @@ def _shard_name(shard: int) -> str:
     return f"shard-{shard:06d}.parquet"
 
 
+def _schema(kind: Kind, columns: Sequence[str] | None) -> pa.Schema:
+    schema = SCHEMAS[kind]
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
+
+
 def _parquet_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     # Strings repeat (class names, paths); masks and scores do not, and a dictionary only slows them.
     dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionary)
+    # Random bits of a mask still decode: without checksums most damage would pass unseen.
+    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionary, write_page_checksum=True)
     return bytes(sink.getvalue())
 
 
@@ -100,7 +113,7 @@ class Run:
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
             version = manifest["schema_version"]
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(
                 f"{uri}/run.json is not readable ({error}). Restore it or choose another directory."
             ) from error
@@ -139,7 +152,7 @@ class Run:
         full = {
             "schema_version": SCHEMA_VERSION,
             "config_hash": config_hash(identity),
-            **manifest,
+            **_as_stored(manifest),
         }
         try:
             filesystem.create_dir(root, recursive=True)
@@ -159,7 +172,7 @@ class Run:
         Raises:
             ConfigMismatch: with one line per differing key.
         """
-        lines = diff({key: self.manifest[key] for key in IDENTITY}, identity)
+        lines = diff({key: self.manifest[key] for key in IDENTITY}, _as_stored(identity))
         if lines:
             raise ConfigMismatch(
                 f"{self.uri} holds a run with another configuration (stored -> yours):\n  "
@@ -180,18 +193,28 @@ class Run:
         Raises:
             RunError: plan.parquet is missing or damaged.
         """
+        return self._read_plan(columns=columns)
+
+    def shard_plan(self, shard: int) -> pa.Table:
+        """The pairs of one shard in order; only its rows are kept in memory.
+
+        Raises:
+            RunError: plan.parquet is missing or damaged.
+        """
+        return self._read_plan(filters=[("shard", "=", shard)])
+
+    def _read_plan(self, **selection: Any) -> pa.Table:
         try:
-            return pq.read_table(f"{self.root}/plan.parquet", filesystem=self.filesystem, columns=columns)
-        except (OSError, pa.ArrowInvalid) as error:
+            return pq.read_table(
+                f"{self.root}/plan.parquet",
+                filesystem=self.filesystem,
+                page_checksum_verification=True,
+                **selection,
+            )
+        except _DAMAGE as error:
             raise RunError(
                 f"{self.uri}/plan.parquet is not readable ({error}). Restore it or start a new run."
             ) from error
-
-    def shard_plan(self, shard: int) -> pa.Table:
-        """The pairs of one shard; only its rows are read into memory."""
-        return pq.read_table(
-            f"{self.root}/plan.parquet", filesystem=self.filesystem, filters=[("shard", "=", shard)]
-        )
 
     def _shards_of(self, kind: Kind) -> list[int]:
         names = list_names(self.filesystem, f"{self.root}/{kind.value}")
@@ -209,25 +232,35 @@ class Run:
         """Publish a shard: side tables first, the main kind last.
 
         Raises:
+            ValueError: the main kind is missing (a shard in which every pair failed has an empty one).
             OSError: the store is full or not writable; nothing is committed then.
         """
-        ordered = sorted(tables, key=lambda kind: kind == self.kind)
-        for kind in ordered:
-            path = f"{self.root}/{kind.value}/{_shard_name(shard)}"
-            table = tables[kind].cast(SCHEMAS[kind])
-            if kind == Kind.FAILURES and table.num_rows == 0:
-                # An earlier, uncommitted attempt may have left rows that no longer hold.
-                if self.filesystem.get_file_info(path).type != pafs.FileType.NotFound:
-                    self.filesystem.delete_file(path)
-                continue
-            metadata = {
-                "extremal.config_hash": self.manifest["config_hash"],
-                "extremal.schema_version": str(SCHEMA_VERSION),
-                "extremal.shard": str(shard),
-                "extremal.rows": str(table.num_rows),
-            }
-            table = table.replace_schema_metadata(metadata)
-            write_bytes(self.filesystem, path, _parquet_bytes(table))
+        if self.kind not in tables:
+            raise ValueError(
+                f"shard {shard} has no {self.kind.value} table, without which it is not committed"
+            )
+        for kind in sorted(tables, key=lambda kind: kind == self.kind):
+            if kind != Kind.FAILURES or tables[kind].num_rows:
+                self._write_shard(shard, kind, tables[kind].cast(SCHEMAS[kind]))
+        if Kind.FAILURES not in tables or not tables[Kind.FAILURES].num_rows:
+            # An earlier attempt may have left rows that no longer hold. Only now: killed in between,
+            # a pair is then both failed and computed, and not lost from both.
+            path = self._shard_path(shard, Kind.FAILURES)
+            if self.filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+                self.filesystem.delete_file(path)
+
+    def _shard_path(self, shard: int, kind: Kind) -> str:
+        return f"{self.root}/{kind.value}/{_shard_name(shard)}"
+
+    def _write_shard(self, shard: int, kind: Kind, table: pa.Table) -> None:
+        metadata = {
+            "extremal.config_hash": self.manifest["config_hash"],
+            "extremal.schema_version": str(SCHEMA_VERSION),
+            "extremal.shard": str(shard),
+            "extremal.rows": str(table.num_rows),
+        }
+        table = table.replace_schema_metadata(metadata)
+        write_bytes(self.filesystem, self._shard_path(shard, kind), _parquet_bytes(table))
 
     def tables(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Tables of the committed shards in shard order, one at a time.
@@ -235,32 +268,28 @@ class Run:
         Raises:
             RunError: a shard is damaged or of another run; the message names the file.
         """
+        schema = _schema(kind, columns)
         present = set(self._shards_of(kind))
         for shard in self.committed():
             if shard not in present:
                 continue
-            path = f"{self.root}/{kind.value}/{_shard_name(shard)}"
+            path = self._shard_path(shard, kind)
+            # Without its main file the shard is open again; deleting a side table would only lose its rows.
+            fix = f"Delete {self._shard_path(shard, self.kind)} and run the same command again."
             try:
-                with pq.ParquetFile(self.filesystem.open_input_file(path)) as file:
+                source = self.filesystem.open_input_file(path)
+                with pq.ParquetFile(source, page_checksum_verification=True) as file:
                     owner = (file.schema_arrow.metadata or {}).get(b"extremal.config_hash", b"").decode()
-                    table = file.read(columns=columns)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise RunError(
-                    f"Shard file {path} is damaged ({error}). Delete it and run the same command again."
-                ) from error
+                    table = file.read(columns=columns).select(schema.names).cast(schema)
+            except _DAMAGE as error:
+                raise RunError(f"Shard file {path} is damaged ({error}). {fix}") from error
             if owner != self.manifest["config_hash"]:
-                raise RunError(
-                    f"Shard file {path} belongs to another run. Delete it and run the same command again."
-                )
+                raise RunError(f"Shard file {path} belongs to another run. {fix}")
             yield table
 
     def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
         """All committed rows of a kind in plan order; empty with the right schema if there are none."""
-        schema = SCHEMAS[kind]
-        if columns is not None:
-            schema = pa.schema([schema.field(name) for name in columns])
-        parts = [part.cast(schema) for part in self.tables(kind, columns)]
-        return pa.concat_tables([schema.empty_table(), *parts])
+        return pa.concat_tables([_schema(kind, columns).empty_table(), *self.tables(kind, columns)])
 
     # ---- aggregates ---------------------------------------------------------------------------
 

@@ -1,0 +1,150 @@
+"""A run's whole configuration: typed, validated, read from TOML and flags, stored in run.json."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from workers.config import ChannelConfig, MaskConfig, Schedule, SpatialConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Method = Literal["spatial", "channel"]
+DatasetName = Literal["imagenet", "voc", "coco", "folder", "shapes"]
+
+
+class ConfigError(Exception):
+    """A configuration is not valid; the message names the key and the fix."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which pairs. `root`, where they lie, is a location and no part of a run's identity."""
+
+    name: DatasetName = "shapes"
+    root: str = ""
+    split: str | None = None
+    labels: str | None = None
+    difficult_list: str | None = None
+    target: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network. `weights`, a location, is identified by the hash of what it holds."""
+
+    name: str = "resnet50"
+    weights: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of a run.
+
+    Attributes:
+        batch: pairs computed together. Rounding depends on it, so it is part of the identity; what
+            shares a batch is fixed by the plan, never by actors or shards.
+        shard_size: pairs per shard, rounded up to whole batches.
+        threads: CPU threads (and Ray CPUs) of each actor.
+    """
+
+    dataset: DatasetConfig = DatasetConfig()
+    network: NetworkConfig = NetworkConfig()
+    method: Method = "spatial"
+    spatial: SpatialConfig = SpatialConfig()
+    channel: ChannelConfig = ChannelConfig()
+    seed: int = 0
+    batch: int = 4
+    shard_size: int = 32
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "shard_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+    def identity(self) -> dict[str, Any]:
+        """What must agree for a run to be continued: no locations, no settings of the other method."""
+        tree: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        for section, key in (("dataset", "root"), ("network", "weights")):
+            del tree[section][key]
+        for key in ("labels", "difficult_list"):
+            if tree["dataset"][key] is not None:
+                tree["dataset"][key] = Path(tree["dataset"][key]).name
+        del tree["channel" if self.method == "spatial" else "spatial"]
+        return tree
+
+
+# Said here and not in the classes, so that workers do not need pydantic.
+for _section in (RunConfig, DatasetConfig, NetworkConfig, SpatialConfig, ChannelConfig, MaskConfig, Schedule):
+    setattr(_section, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
+_ADAPTER = TypeAdapter(RunConfig)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested mappings.
+
+    Raises:
+        ConfigError: it is missing or no TOML.
+    """
+    try:
+        with path.open("rb") as f:
+            return tomllib.load(f)
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, section by section; None in `over` means unset."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping):
+            inner = merged.get(key, {})
+            merged[key] = merge(inner if isinstance(inner, Mapping) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def build_config(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate nested mappings into a configuration.
+
+    Raises:
+        ConfigError: unknown keys, wrong types or values out of range, one line for each.
+    """
+    try:
+        return _ADAPTER.validate_python(tree)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("The configuration is not valid:\n" + "\n".join(lines)) from error
+
+
+def spatial_tree(config: SpatialConfig) -> dict[str, Any]:
+    """A preset as nested mappings, to be overridden by a file and flags."""
+    return asdict(config)
+
+
+__all__ = [
+    "ConfigError",
+    "DatasetConfig",
+    "NetworkConfig",
+    "RunConfig",
+    "build_config",
+    "merge",
+    "read_toml",
+    "replace",
+    "spatial_tree",
+]

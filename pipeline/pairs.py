@@ -1,0 +1,104 @@
+"""The unit of work, a pair (image, class), and the dataset that yields pairs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+
+Box = tuple[int, int, int, int]
+
+
+class DatasetError(Exception):
+    """A dataset cannot be used; the message names the file and the fix."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One (image, class).
+
+    `boxes` are x0, y0, x1, y1 of the class's objects in 0-based pixels, ends inclusive. `rle` is the union
+    of the class's masks as COCO compressed run lengths. `class_id` is -1 where the class is unknown to the
+    dataset or is left to the network; only in the first case `known` is False, and the pair will fail.
+    """
+
+    image_id: str
+    path: str
+    class_id: int
+    class_name: str
+    width: int | None = None
+    height: int | None = None
+    boxes: tuple[Box, ...] = ()
+    rle: str | None = None
+    all_difficult: bool = False
+    difficult: bool = False
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pairs below a root folder. `classes` are names in class_id order, () if the network names them.
+
+    `vocabulary` says whose names they are: voc, coco, imagenet, shapes or none (of these). `pairs` starts
+    a new pass in a fixed order, all pairs of one image in a row.
+    """
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    vocabulary: str
+    pairs: Callable[[], Iterator[Pair]]
+
+
+def unknown_pair(image_id: str, path: str, class_name: str = "") -> Pair:
+    """A pair that cannot be explained but must stay visible: it becomes a row among the failures."""
+    return Pair(image_id, path, class_id=-1, class_name=class_name, known=False)
+
+
+def is_difficult(area: int, width: int, height: int, other_classes: bool) -> bool:
+    """The pointing game's Difficult subset: under a quarter of the image, with another class present.
+
+    Args:
+        area: summed area of the class's boxes, or area of its mask, in pixels.
+    """
+    return other_classes and 4 * area < width * height
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name has an image's suffix; hidden files (such as `._x.jpg`) are not images."""
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def stem(path: str) -> str:
+    """A posix path without its suffix, folders kept."""
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def check_inside(name: str, source: Path) -> str:
+    """A file name read from a list, unchanged, if it stays below the folder it is joined to.
+
+    Raises:
+        DatasetError: it is empty, absolute or climbs with "..".
+    """
+    path = PurePosixPath(name)
+    if path == PurePosixPath() or path.is_absolute() or ".." in path.parts:
+        raise DatasetError(f"{source}: {name!r} is no name below the dataset's folder; correct it")
+    return name
+
+
+def read_text(path: Path, fix: str) -> str:
+    """Content of a text file.
+
+    Raises:
+        DatasetError: it is missing or not UTF-8; the message ends with `fix`.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {path} ({error}); {fix}") from error
+
+
+def list_or_none(names: list[str]) -> str:
+    """Names for an error message, at most twenty."""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(sorted(names)[:20]) + more if names else "none"

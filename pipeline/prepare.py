@@ -1,0 +1,154 @@
+"""From a configuration to a run that workers can compute: checked, planned, on disk."""
+
+import logging
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from pipeline.config import ConfigError, RunConfig
+from pipeline.datasets import open_dataset
+from pipeline.plan import make_plan
+from storage import Kind, Run
+from workers.networks import Network, load_network
+from workers.split import split_network
+from workers.worker import WorkerSpec
+
+log = logging.getLogger(__name__)
+
+# Their objects may lie anywhere: the pointing protocol shows the network the whole image.
+WHOLE_IMAGE = {"voc", "coco", "shapes"}
+PACKAGES = ("extremal", "torch", "torchvision", "ray", "pyarrow", "numpy", "pillow")
+
+
+def network_arguments(config: RunConfig) -> dict[str, Any]:
+    """Arguments of `workers.load_network` for a configuration."""
+    wanted = config.network
+    crop = wanted.crop
+    if crop is None and config.dataset.name in WHOLE_IMAGE:
+        crop = 0
+    weights = wanted.weights
+    if weights is not None and Path(weights).exists():
+        weights = str(Path(weights).absolute())
+    return {
+        "name": wanted.name,
+        "weights": weights,
+        "resize": wanted.resize,
+        "crop": crop,
+        "mean": wanted.mean,
+        "std": wanted.std,
+    }
+
+
+def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
+    """Create the run of a configuration, or find the one to continue.
+
+    Returns:
+        The run, and whether it was there before.
+
+    Raises:
+        ConfigMismatch: `out` holds a run of another configuration or of other weights.
+        ConfigError, DatasetError, NetworkError, LayerError, RunError: with the fix.
+    """
+    network = load_network(**network_arguments(config))
+    identity = {"config": config.identity(), "model": _model(network)}
+    existing = Run.find(out)
+    if existing is not None:
+        existing.check(identity)
+        return existing, True
+    if config.method == "channel":
+        split = split_network(network, config.channel.layer)
+        if config.channel.counts and config.channel.counts[-1] > split.channels:
+            raise ConfigError(
+                f"channel.counts go up to {config.channel.counts[-1]}, but layer {config.channel.layer} "
+                f"has {split.channels} channels. Lower the counts or leave them out."
+            )
+    dataset = open_dataset(
+        config.dataset.name,
+        config.dataset.root,
+        config.dataset.split,
+        labels=config.dataset.labels,
+        difficult_list=config.dataset.difficult_list,
+        seed=config.seed,
+        target=config.dataset.target,
+    )
+    plan = make_plan(dataset, network.outputs, network.preprocess, config)
+    if plan.table.num_rows == 0:
+        raise ConfigError(
+            f"There is nothing to do: {config.dataset.name} at {config.dataset.root} gives no pair "
+            f"for {config.network.name} (classes without a network output: {plan.excluded or 'none'})."
+        )
+    for name, count in plan.excluded.items():
+        log.warning("%d pairs of class %s are left out: the network has no output for it", count, name)
+    _try_shape(network, plan.table)
+    manifest = {
+        **identity,
+        "kind": (Kind.SPATIAL if config.method == "spatial" else Kind.CHANNEL).value,
+        "dataset": {
+            "root": dataset.root,
+            "classes": list(dataset.classes),
+            "fingerprint": plan.fingerprint,
+            "pairs": plan.table.num_rows,
+            "shards": plan.shards,
+            "excluded": plan.excluded,
+        },
+        "weights": config.network.weights,
+        "versions": _versions(),
+    }
+    return Run.create(out, manifest, plan.table), False
+
+
+def worker_spec(config: RunConfig, run: Run, device: str | None = None) -> WorkerSpec:
+    """What an actor needs to work on a run."""
+    return WorkerSpec(
+        network=network_arguments(config),
+        method=config.spatial if config.method == "spatial" else config.channel,
+        root=str(Path(config.dataset.root).expanduser().absolute()),
+        run=run.uri,
+        seed=config.seed,
+        threads=config.threads,
+        device=device,
+    )
+
+
+def _model(network: Network) -> dict[str, Any]:
+    preprocess = network.preprocess
+    return {
+        "name": network.name,
+        "weights_sha256": network.fingerprint,
+        "resize": preprocess.resize,
+        "crop": preprocess.crop,
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "interpolation": preprocess.interpolation,
+    }
+
+
+def _try_shape(network: Network, table: pa.Table) -> None:
+    """One forward pass of the first input shape: a network for squares only should say so now."""
+    sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
+    known = next(((w, h) for w, h in sizes if w and h), None)
+    if network.preprocess.crop is not None or known is None:
+        return
+    shape = network.preprocess.input_shape(*known)
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, *shape, device=network.device))
+    except Exception as error:
+        raise ConfigError(
+            f"{network.name} does not take whole images ({shape[0]}x{shape[1]}): {error}. "
+            "Give --crop (for example --crop 224) to show it the central square."
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,86 @@
+"""Tables of the aggregators, printed for people. A rate is never shown without what it is a rate of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+LIST_ITEMS = 6
+NOTHING = "-"
+
+# Rate -> the counts whose sums are its numerator and its denominator.
+_RATES = {
+    "accuracy": (("hits",), ("hits", "misses")),
+    "pooled": (("hits",), ("hits", "misses")),
+    "pass_of_tested": (("passed",), ("passed", "failed")),
+    "pass_of_all": (("passed", "vacuous"), ("n",)),
+}
+# Mean of rates -> the count of what was averaged, and its unit.
+_MEANS = {"class_mean": ("classes_seen", "classes")}
+
+
+def _percent(row: Mapping[str, Any], name: str) -> str:
+    share = f"{100 * row[name]:.1f} %"
+    if name in _MEANS:
+        count, unit = _MEANS[name]
+        return f"{share} ({row[count]} {unit})"
+    above, below = _RATES[name]
+    return f"{share} ({sum(row[c] for c in above)}/{sum(row[c] for c in below)})"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        shown = " ".join(_text(item) for item in value[:LIST_ITEMS])
+        return shown if len(value) <= LIST_ITEMS else f"{shown} … ({len(value)})"
+    return str(value)
+
+
+def cell(row: Mapping[str, Any], name: str) -> str:
+    """One value as text: rates in percent with their counts, floats to 4 digits, long lists cut.
+
+    Args:
+        row: a whole row, for the counts beside the value.
+        name: the column.
+
+    Raises:
+        KeyError: the counts of a rate are not in the row.
+    """
+    if row[name] is not None and (name in _RATES or name in _MEANS):
+        return _percent(row, name)
+    return _text(row[name])
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def print_table(
+    table: pa.Table, title: str, columns: Sequence[str] | None = None, console: Console | None = None
+) -> None:
+    """Print a table of an aggregator, numbers to the right.
+
+    Args:
+        table: what `pointing`, `monotonicity`, `class_channels` or their summaries return.
+        title: printed above.
+        columns: which to show, in order; all by default. Rates keep their counts either way.
+        console: where to; standard output by default.
+
+    Raises:
+        KeyError: a column is not in the table.
+    """
+    names = list(columns) if columns is not None else table.column_names
+    # Text, not str: class names may hold the square brackets that rich takes for markup.
+    grid = Table(title=Text(title), caption=None if table.num_rows else "no rows")
+    for name in names:
+        number = _is_number(table.schema.field(name).type)
+        grid.add_column(Text(name), justify="right" if number else "left")
+    for row in table.to_pylist():
+        grid.add_row(*(Text(cell(row, name)) for name in names))
+    (console or Console()).print(grid)

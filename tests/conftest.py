@@ -1,0 +1,16 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data subsets, elsewhere than in the repository: $EXTREMAL_SHARED or beside it."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("EXTREMAL_SHARED", beside))
+    if not folder.is_dir():
+        pytest.skip("real data not present (see README)")
+    return folder

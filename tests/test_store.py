@@ -1,0 +1,331 @@
+"""The run directory: identity, atomic commits, damage, and reading without our code."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped,unused-ignore]
+import polars as pl
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+from helpers import make_run, manifest, plan, rows
+
+import storage.run
+from storage import ConfigMismatch, Kind, Run, RunError
+from storage.files import STALE_TEMP_S, list_names, open_filesystem, sweep_temps, write_bytes
+from storage.schema import PLAN, SCHEMAS
+
+LOCAL = pafs.LocalFileSystem()
+
+
+def channel_rows(n: int) -> list[dict[str, Any]]:
+    return [{"pair": i, "class_name": f"c{i}", "masks": np.array([i, 0.5], np.float16)} for i in range(n)]
+
+
+def files_under(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+# ---- identity -------------------------------------------------------------------------------------
+
+
+def test_create_find_and_open(tmp_path: Path) -> None:
+    uri = str(tmp_path / "deep" / "run")
+    assert Run.find(uri) is None
+    with pytest.raises(RunError, match="No run at"):
+        Run.open(uri)
+    made = Run.create(uri, manifest(Kind.SPATIAL, areas=[0.1]), plan([0, 0, 1]))
+    found = Run.open(uri)
+    assert found.manifest == made.manifest
+    assert found.kind == Kind.SPATIAL
+    assert found.committed() == []
+    assert Run.open(f"file://{uri}").manifest == made.manifest
+
+
+def test_a_run_without_its_manifest_is_no_run(tmp_path: Path) -> None:
+    """run.json is written last: a create that died before it left nothing to resume."""
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(RunError, match="Cannot write the run directory"):
+        Run.create(str(tmp_path), manifest(Kind.SPATIAL), plan([0]))
+    (tmp_path / "run.json").rmdir()
+    assert Run.find(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=r"run\.json is not readable"):
+        Run.open(str(tmp_path))
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    make_run(tmp_path, Kind.SPATIAL, {})
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    with pytest.raises(RunError, match="schema version 99"):
+        Run.open(str(tmp_path))
+
+
+def test_check_accepts_the_same_identity_and_shows_differences(tmp_path: Path) -> None:
+    identity = {"config": {"engine": {"steps": 100, "areas": (0.1, 0.2)}, "tau": 1.0}, "model": {"name": "a"}}
+    made = Run.create(str(tmp_path), {**identity, "kind": "spatial"}, plan([0]))
+    for run in (made, Run.open(str(tmp_path))):
+        run.check(identity)
+        other = {"config": {"engine": {"steps": 50, "areas": [0.1, 0.2]}}, "model": {"name": "a", "tta": 2}}
+        with pytest.raises(ConfigMismatch) as caught:
+            run.check(other)
+        lines = str(caught.value).splitlines()
+        assert lines[1:-1] == [
+            "  config.engine.steps: 100 -> 50",
+            "  config.tau: 1.0 -> (absent)",
+            "  model.tta: (absent) -> 2",
+        ]
+        assert "choose another --out" in lines[-1]
+
+
+# ---- plan -----------------------------------------------------------------------------------------
+
+
+def test_the_plan_comes_back_whole_and_by_shard(tmp_path: Path) -> None:
+    # A directory named like a Hive partition must not add a column.
+    made = plan([0, 0, 1, 1, 1, 2])
+    run = Run.create(str(tmp_path / "shard=7"), manifest(Kind.SPATIAL), made)
+    assert run.plan().equals(made)
+    assert run.plan(["pair"]).column_names == ["pair"]
+    assert run.shard_plan(1).equals(made.slice(2, 3))
+    assert run.shard_plan(1).schema.equals(PLAN)
+    assert run.shard_plan(9).num_rows == 0
+
+
+def test_a_missing_plan_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Kind.SPATIAL, {})
+    (tmp_path / "plan.parquet").write_bytes(b"junk")
+    with pytest.raises(RunError, match=r"plan\.parquet is not readable"):
+        run.plan()
+    with pytest.raises(RunError, match=r"plan\.parquet is not readable"):
+        run.shard_plan(0)
+
+
+# ---- commits --------------------------------------------------------------------------------------
+
+
+def test_the_main_file_marks_the_shard_and_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, Kind.CHANNEL, {})
+    written: list[str] = []
+
+    def note(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
+        written.append(Path(path).parent.name)
+        write_bytes(filesystem, path, data)
+
+    monkeypatch.setattr(storage.run, "write_bytes", note)
+    tables = {kind: rows(kind, {}) for kind in (Kind.CHANNEL, Kind.FAILURES, Kind.POINTS)}
+    run.commit(3, tables)
+    assert written[-1] == "channel"
+    assert sorted(written) == ["channel", "failures", "points"]
+    assert run.committed() == [3]
+
+
+def test_side_tables_alone_commit_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Kind.CHANNEL, {})
+    with pytest.raises(ValueError, match="no channel table"):
+        run.commit(0, {Kind.POINTS: rows(Kind.POINTS, {})})
+    assert run.committed() == []
+    # As a process killed in the middle leaves it.
+    (tmp_path / "points/shard-000000.parquet").write_bytes(b"half a")
+    assert list(run.tables(Kind.POINTS)) == []
+
+
+@pytest.mark.parametrize("redone", [{}, {Kind.FAILURES: rows(Kind.FAILURES)}])
+def test_failures_go_when_the_shard_is_redone_without_any(tmp_path: Path, redone: dict[Kind, Any]) -> None:
+    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.FAILURES: [{"pair": 0, "stage": "decode"}]}})
+    assert run.table(Kind.FAILURES)["stage"].to_pylist() == ["decode"]
+    run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(1)), **redone})
+    assert run.table(Kind.FAILURES).num_rows == 0
+    assert run.table(Kind.CHANNEL).num_rows == 1
+    assert files_under(tmp_path / "failures") == []
+
+
+def test_a_failed_redo_leaves_the_committed_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = {Kind.CHANNEL: channel_rows(1), Kind.FAILURES: [{"pair": 1}]}
+    run = make_run(tmp_path, Kind.CHANNEL, {0: failed})
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
+    assert run.table(Kind.CHANNEL).num_rows == 1
+    assert run.table(Kind.FAILURES)["pair"].to_pylist() == [1]
+    with pytest.raises(OSError, match="No space"):
+        run.commit(1, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
+    assert run.committed() == [0]
+    assert not [name for name in files_under(tmp_path) if name.endswith(".tmp")]
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="Cannot write the run directory"):
+        Run.create(str(tmp_path / "file" / "run"), manifest(Kind.SPATIAL), plan([0]))
+    run = make_run(tmp_path / "run", Kind.SPATIAL, {})
+    (tmp_path / "run" / "scores").write_text("in the way")
+    with pytest.raises(RunError, match="Cannot write"):
+        run.write_scores("pointing", plan([0]))
+
+
+def test_a_table_that_is_no_shard_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Kind.CHANNEL, {})
+    with pytest.raises(ValueError):
+        run.commit(0, {Kind.CHANNEL: rows(Kind.POINTS, {})})
+    assert run.committed() == []
+
+
+# ---- reading --------------------------------------------------------------------------------------
+
+
+def test_tables_come_in_shard_order_with_the_schema(tmp_path: Path) -> None:
+    shards = {i: {Kind.CHANNEL: [{"pair": i, "class_name": f"c{i}"}]} for i in (2, 0, 11)}
+    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    assert run.committed() == [0, 2, 11]
+    assert run.table(Kind.CHANNEL)["pair"].to_pylist() == [0, 2, 11]
+    assert run.table(Kind.CHANNEL).schema.equals(SCHEMAS[Kind.CHANNEL])
+    assert run.table(Kind.POINTS).schema.equals(SCHEMAS[Kind.POINTS])
+    assert run.table(Kind.CHANNEL, ["class_name", "pair"]).column_names == ["class_name", "pair"]
+    footer = pq.read_metadata(tmp_path / "channel/shard-000002.parquet").metadata
+    assert footer[b"extremal.config_hash"].decode() == run.manifest["config_hash"]
+    assert footer[b"extremal.rows"] == b"1"
+
+
+@pytest.mark.parametrize("kind", [Kind.CHANNEL, Kind.POINTS])
+def test_a_damaged_shard_is_named_with_the_fix(tmp_path: Path, kind: Kind) -> None:
+    shards = {0: {Kind.CHANNEL: channel_rows(3), Kind.POINTS: [{"x": 1}]}}
+    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    path = tmp_path / kind.value / "shard-000000.parquet"
+    good = path.read_bytes()
+    for bad in (b"", good[: len(good) // 2], good[:-6] + b"\xff" + good[-5:]):
+        path.write_bytes(bad)
+        with pytest.raises(RunError) as caught:
+            run.table(kind)
+        assert f"{path} is damaged" in str(caught.value)
+        # Whichever file it is, deleting the main one is what makes the shard run again.
+        assert f"Delete {tmp_path}/channel/shard-000000.parquet and run" in str(caught.value)
+
+
+def test_flipped_bits_are_refused(tmp_path: Path) -> None:
+    """Masks fill a shard and any bits are a mask, so this takes checksums."""
+    rng = np.random.default_rng(0)
+    made = [{"pair": i, "masks": rng.random(1000).astype(np.float16)} for i in range(5)]
+    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: made}})
+    path = tmp_path / "channel/shard-000000.parquet"
+    good, whole = path.read_bytes(), run.table(Kind.CHANNEL)
+    wrong = 0
+    for _ in range(200):
+        bad = bytearray(good)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bad)
+        with suppress(RunError):
+            wrong += not run.table(Kind.CHANNEL).equals(whole)
+    # The footer has no checksum; what is left is a bit of it that nothing else contradicts.
+    assert wrong <= 10
+
+
+def test_a_shard_of_another_run_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", Kind.CHANNEL, {}, seed=0)
+    make_run(tmp_path / "b", Kind.CHANNEL, {0: {}}, seed=1)
+    name = "channel/shard-000000.parquet"
+    (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    with pytest.raises(RunError, match="belongs to another run"):
+        run.table(Kind.CHANNEL)
+
+
+def test_other_tools_read_the_shards(tmp_path: Path) -> None:
+    shards = {i: {Kind.CHANNEL: channel_rows(2)} for i in range(2)}
+    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    # What a killed process leaves must not be in the way.
+    (tmp_path / "channel/.shard-000002.parquet.0123.tmp").write_bytes(b"half a shard")
+    folder = f"{run.root}/channel"
+    names = ["c0", "c1", "c0", "c1"]
+    frame = pd.read_parquet(folder)
+    assert frame["class_name"].tolist() == names
+    assert [m.tolist() for m in frame["masks"][:2]] == [[0, 0.5], [1, 0.5]]
+    table = pl.read_parquet(f"{folder}/*.parquet")
+    assert table["class_name"].to_list() == names
+    assert table["masks"].to_list()[:2] == [[0, 0.5], [1, 0.5]]
+    source = f"read_parquet('{folder}/*.parquet', filename = true)"
+    query = f"select class_name, list_sum(masks) from {source} order by filename, pair"
+    found = duckdb.connect().execute(query)
+    assert found.fetchall() == [("c0", 0.5), ("c1", 1.5)] * 2
+    assert run.committed() == [0, 1]
+
+
+def test_scores_are_written_as_parquet_and_csv(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Kind.SPATIAL, {})
+    table = rows(Kind.CHANNEL, {"counts": [1, 5], "class_name": "a, b"}).select(
+        ["class_name", "counts", "a_star"]
+    )
+    assert run.write_scores("toy", table) == f"{tmp_path}/scores/toy.csv"
+    assert pq.read_table(tmp_path / "scores/toy.parquet").equals(table)
+    frame = pd.read_csv(tmp_path / "scores/toy.csv")
+    assert frame.iloc[0].tolist()[:2] == ["a, b", "1 5"]
+    assert files_under(tmp_path / "scores") == ["toy.csv", "toy.parquet"]
+
+
+# ---- files ----------------------------------------------------------------------------------------
+
+
+def test_write_bytes_replaces_whole_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    write_bytes(LOCAL, str(path), b"old")
+    write_bytes(LOCAL, str(path), b"new")
+    assert path.read_bytes() == b"new"
+
+    def broken(self: Path, target: Path) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(OSError, match="gone"):
+        write_bytes(LOCAL, str(path), b"newer")
+    assert path.read_bytes() == b"new"
+    assert files_under(tmp_path) == ["x"]
+
+
+def test_other_filesystems_take_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrapped filesystem stands for an object store: not local to write_bytes."""
+    store = pafs.SubTreeFileSystem(str(tmp_path), LOCAL)
+    monkeypatch.setattr(storage.run, "open_filesystem", lambda uri: (store, "bucket/run"))
+    run = make_run(Path("ignored"), Kind.CHANNEL, {0: {Kind.CHANNEL: channel_rows(2), Kind.FAILURES: [{}]}})
+    run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
+    assert run.table(Kind.CHANNEL).num_rows == 2
+    assert run.shard_plan(0).num_rows == 1
+    assert files_under(tmp_path / "bucket/run") == [
+        "channel/shard-000000.parquet",
+        "plan.parquet",
+        "run.json",
+    ]
+
+
+def test_only_stale_temps_are_swept(tmp_path: Path) -> None:
+    old, young, shard = (tmp_path / name for name in (".a.1.tmp", ".b.2.tmp", "shard-000000.parquet"))
+    for path in (old, young, shard):
+        path.write_bytes(b"")
+    past = time.time() - STALE_TEMP_S - 60
+    for path in (old, shard):
+        os.utime(path, (past, past))
+    sweep_temps(LOCAL, str(tmp_path))
+    assert files_under(tmp_path) == [young.name, shard.name]
+
+
+def test_folders_and_uris(tmp_path: Path) -> None:
+    assert list_names(LOCAL, str(tmp_path / "none")) == []
+    assert open_filesystem(f"{tmp_path}/") == (LOCAL, str(tmp_path))
+    assert open_filesystem(f"file://{tmp_path}/")[1] == str(tmp_path)
+    with pytest.raises(ValueError):
+        open_filesystem("nonsense://run")

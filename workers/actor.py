@@ -1,0 +1,23 @@
+"""The Ray shell around a worker: the only file of this package that knows Ray."""
+
+from collections.abc import Iterator
+
+import ray
+
+from workers.worker import Progress, Worker, WorkerSpec
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class ShardActor:
+    """A worker in a process of its own. It is replaced, never restarted: a restart would lose its shard."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._worker = Worker(spec)
+
+    def ready(self) -> str:
+        """The device, once the network is loaded."""
+        return str(self._worker.network.device)
+
+    def run_shard(self, shard: int) -> Iterator[Progress]:
+        """See `Worker.run_shard`; called with num_returns="streaming"."""
+        yield from self._worker.run_shard(shard)

@@ -1,0 +1,128 @@
+"""Image files to network inputs: decoding, resizing, cropping, normalising."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+F: Any = functional  # torchvision's own types know tensors only
+# PIL only warns up to twice its own limit; here the limit is an error. Pixels.
+MAX_PIXELS = 89_478_485
+
+
+class ImageError(Exception):
+    """An image that cannot be read or used; the message names the file and the cause."""
+
+
+def decode(source: bytes | str | Path) -> Image.Image:
+    """An encoded image, in memory or in a file, as an RGB image of its stored pixels.
+
+    The EXIF orientation is not applied, because the boxes of VOC and COCO refer to stored pixels. Of
+    animations the first frame is taken; transparency is dropped; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        ImageError: missing, empty, truncated, corrupt, too large, or of a format without a meaning in RGB.
+    """
+    name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not content:
+            raise ImageError(f"{name}: the file is empty")
+        with Image.open(BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+            return _to_rgb(image)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    # Decoders of corrupt files raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        # PIL's own text ends in the address of a BytesIO, which differs in every run.
+        unknown = isinstance(error, UnidentifiedImageError)
+        cause = "not an image, or of an unknown format" if unknown else error
+        raise ImageError(f"{name}: cannot be decoded: {cause}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range; convert the file to 8 bits")
+    if image.mode.startswith("I"):  # 16-bit grey (32-bit in old PIL), which convert() would clip to white
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info:  # PIL warns when a palette with transparency goes straight to RGB
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a network wants done to an image.
+
+    Attributes:
+        resize: length of the short side after resizing, pixels.
+        crop: side of the central square that is kept, pixels; None keeps the whole image.
+        mean, std: per channel, of values in 0..1.
+        interpolation: a torchvision InterpolationMode value.
+
+    Raises:
+        ValueError: resize < 1, crop outside 1..resize (torchvision would pad with black) or an unknown
+            interpolation.
+    """
+
+    resize: int
+    crop: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        InterpolationMode(self.interpolation)
+        if self.resize < 1:
+            raise ValueError(f"resize must be at least 1 pixel, not {self.resize}")
+        if self.crop is not None and not 1 <= self.crop <= self.resize:
+            raise ValueError(f"crop ({self.crop}) must be between 1 and resize ({self.resize})")
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """An RGB image as the network's input, (3, h, w) float32, normalised.
+
+        Raises:
+            ImageError: the image is so long and thin that its resized form would exhaust the memory.
+        """
+        h, w = self._resized(image.width, image.height)
+        if h * w > MAX_PIXELS:
+            raise ImageError(f"a {image.width}x{image.height} image is too thin: resized it is {w}x{h}")
+        resized = F.resize(image, [self.resize], interpolation=InterpolationMode(self.interpolation))
+        if self.crop is not None:
+            resized = F.center_crop(resized, [self.crop, self.crop])
+        pixels = F.to_dtype(F.pil_to_tensor(resized), torch.float32, scale=True)
+        normalised: Tensor = F.normalize(pixels, list(self.mean), list(self.std))
+        return normalised
+
+    def input_shape(self, width: int, height: int) -> tuple[int, int]:
+        """(h, w) of the input made from an image of this size."""
+        if self.crop is not None:
+            return self.crop, self.crop
+        return self._resized(width, height)
+
+    def region(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of the image that the input shows: x0, y0, x1, y1, half-open, in original pixels."""
+        if self.crop is None:
+            return 0.0, 0.0, float(width), float(height)
+        h, w = self._resized(width, height)
+        top, left = round((h - self.crop) / 2), round((w - self.crop) / 2)
+        sx, sy = width / w, height / h
+        return left * sx, top * sy, (left + self.crop) * sx, (top + self.crop) * sy
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(h, w) after resizing; torchvision truncates the long side, so the same expression is used."""
+        short, long = sorted((width, height))
+        new_long = int(self.resize * long / short)
+        return (new_long, self.resize) if width <= height else (self.resize, new_long)

@@ -1,0 +1,165 @@
+"""Networks by name, ready for use: module, preprocessing, class names."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workers.images import Preprocess
+from workers.weights import NetworkError, fill, fingerprint, read_state_dict
+from workers.zoo import IMAGENET, RANDOM, Known, load_known, seeded
+
+__all__ = ["IMAGENET", "RANDOM", "Network", "NetworkError", "frozen", "load_network", "pool_logits"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A classifier in evaluation mode whose parameters take no gradients.
+
+    Attributes:
+        classes: names of the outputs (not always distinct: ImageNet has two cranes); None if unknown.
+        fingerprint: SHA-256, hex, of all weights and buffers.
+    """
+
+    name: str
+    module: nn.Module
+    preprocess: Preprocess
+    classes: tuple[str, ...] | None
+    fingerprint: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, C)."""
+        return pool_logits(self.module(x))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; the CPU if there are none."""
+        return next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
+
+    @property
+    def side(self) -> int:
+        """Height and width of the input made from a square image, pixels."""
+        return self.preprocess.crop or self.preprocess.resize
+
+    @cached_property
+    def outputs(self) -> int:
+        """Number of classes, from one forward pass of zeros."""
+        with torch.no_grad():
+            return self(torch.zeros(1, 3, self.side, self.side, device=self.device)).shape[1]
+
+    def to(self, device: torch.device | str) -> "Network":
+        """The network on another device; as with nn.Module.to, the module itself moves."""
+        return replace(self, module=self.module.to(device))
+
+
+def load_network(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    resize: int | None = None,
+    crop: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+) -> Network:
+    """A network ready for use, on the CPU.
+
+    Args:
+        name: a torchvision classification model, `bvlc_googlenet`, `shapes_cnn`, or `module:function`, a
+            function of your own that returns an nn.Module, weights included, found from the current
+            folder too. The module may have the attributes `preprocess` and `classes`.
+        weights: a state dict's file; the name of one of torchvision's own sets of weights, downloaded;
+            "random" for random weights, the same each time; None for torchvision's default set, or for
+            what your function put in.
+        resize, crop, mean, std: replace the preprocessing that belongs to the weights; None keeps it, and
+            a crop of 0 means the whole image,
+            its short side as long as the crop would be.
+
+    Raises:
+        NetworkError: unknown name, weights that cannot be had, read or fitted, impossible preprocessing.
+    """
+    known = _from_function(name, weights) if ":" in name else load_known(name, weights)
+    module = known.module.eval().requires_grad_(False)
+    preprocess = _adjusted(name, known.preprocess, resize=resize, crop=crop, mean=mean, std=std)
+    return Network(name, module, preprocess, known.classes, fingerprint(module))
+
+
+def _adjusted(name: str, preprocess: Preprocess, **wanted: Any) -> Preprocess:
+    changes = {key: value for key, value in wanted.items() if value is not None}
+    if changes.get("crop") == 0:
+        # The whole image at the scale the network knows: the short side as long as its crop was.
+        changes = {"resize": preprocess.crop or preprocess.resize, **changes, "crop": None}
+    try:
+        return replace(preprocess, **changes)
+    except ValueError as error:
+        raise NetworkError(f"{name}: {error}; a crop of 0 keeps the whole image") from None
+
+
+@contextmanager
+def frozen(network: Network | nn.Module) -> Iterator[Network]:
+    """A network or any classifier module as a frozen Network; a module is put back as it was at the end.
+
+    A bare module gets its attribute `preprocess`, or ImageNet's, and an empty fingerprint.
+    """
+    if isinstance(network, Network):
+        yield network
+        return
+    training = {module: module.training for module in network.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
+    network.eval().requires_grad_(False)
+    try:
+        yield Network(type(network).__name__, network, getattr(network, "preprocess", IMAGENET), None, "")
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
+
+
+def pool_logits(output: object) -> Tensor:
+    """A network's output as logits (B, C); maps (B, C, h, w) are averaged over space.
+
+    Raises:
+        NetworkError: the output is something else.
+    """
+    if isinstance(output, Tensor) and output.ndim == 4:
+        return output.mean(dim=(2, 3))
+    if isinstance(output, Tensor) and output.ndim == 2:
+        return output
+    found = (
+        f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    )
+    raise NetworkError(f"a network must return a tensor (B, C) or (B, C, h, w), not {found}")
+
+
+def _from_function(name: str, weights: str | Path | None) -> Known:
+    module_name, _, function_name = name.partition(":")
+    if os.getcwd() not in sys.path:  # an installed command has its own folder there, not the current one
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+        module = seeded(function)
+    except Exception as error:  # whatever the user's code raises
+        raise NetworkError(f"{name}: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise NetworkError(f"{name}: must return an nn.Module, not {type(module).__name__}")
+    if weights is not None and weights != RANDOM:
+        fill(module, read_state_dict(Path(weights)), Path(weights))
+    preprocess = getattr(module, "preprocess", None)
+    if preprocess is None:
+        log.warning("%s: no attribute `preprocess`, so ImageNet's is used: %s", name, IMAGENET)
+        preprocess = IMAGENET
+    if not isinstance(preprocess, Preprocess):
+        raise NetworkError(f"{name}: its `preprocess` must be a workers.images.Preprocess")
+    classes = getattr(module, "classes", None)
+    return Known(module, preprocess, None if classes is None else tuple(classes))

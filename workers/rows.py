@@ -1,0 +1,146 @@
+"""Rows of the results: from tensors and errors to the schemas of the store."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.channel import ChannelResult
+from workers.points import Region
+from workers.regions import distance2
+from workers.spatial import SpatialResult
+
+KEY = ("pair", "image_id", "path", "class_id", "class_name")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A decoded pair. region, width, height: its place in the original image, pixels."""
+
+    row: Row
+    input: Tensor
+    region: Region
+    width: int
+    height: int
+    seed: int
+
+
+def pair_seed(seed: int, row: Row) -> int:
+    """Seed of a pair, from the run's seed, the image and the class alone: in [0, 2**63)."""
+    key = f"{seed}\n{row['image_id']}\n{row['class_id']}\n{row['class_name']}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+def failure(row: Row, stage: str, error: Exception) -> Row:
+    """A row of `storage.schema.FAILURES`."""
+    message = str(error) or type(error).__name__
+    return {
+        **{key: row[key] for key in KEY},
+        "stage": stage,
+        "error_type": type(error).__name__,
+        "error": message,
+    }
+
+
+def point_row(item: Item, method: str, x: int, y: int) -> Row:
+    """A row of `storage.schema.POINTS`."""
+    row, width, height = item.row, item.width, item.height
+    return {
+        **{key: row[key] for key in KEY},
+        "method": method,
+        "x": x,
+        "y": y,
+        "width": width,
+        "height": height,
+        "distance2": distance2(x, y, row["boxes"], row["rle"], width, height),
+        "all_difficult": row["all_difficult"],
+        "difficult": row["difficult"],
+    }
+
+
+def spatial_rows(result: SpatialResult) -> list[Row]:
+    """Rows of `storage.schema.SPATIAL`, but for the key, the target, the seed and the time.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
+    rows = _flat_rows(
+        {
+            "score_full": result.score_full,
+            "score_perturbed": result.score_perturbed,
+            "score_preserve": result.scores,
+            "score_delete": result.scores_deleted,
+            "area_reached": result.areas,
+            "area_term": result.area_term,
+            "binarity": result.binarity,
+            "energy": result.energy,
+            "energy_trace": result.energy_trace,
+            "params": result.params,
+        },
+        "score_preserve",
+    )
+    for row, a_star in zip(rows, result.a_star.tolist(), strict=True):
+        row |= {
+            "input_shape": list(result.masks.shape[-2:]),
+            "areas": list(result.config.areas),
+            "params_shape": list(result.params.shape[1:]),
+            "energy_steps": list(result.energy_steps),
+            "a_star": None if math.isnan(a_star) else a_star,
+        }
+    return rows
+
+
+def channel_rows(result: ChannelResult) -> list[Row]:
+    """Rows of `storage.schema.CHANNEL`, but for the key, the target, the seed and the time.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
+    rows = _flat_rows(
+        {
+            "score_full": result.score_full,
+            "score_perturbed": result.score_perturbed,
+            "score": result.scores,
+            "score_binary": result.scores_binary,
+            "count_reached": result.areas,
+            "area_term": result.area_term,
+            "binarity": result.binarity,
+            "energy": result.energy,
+            "energy_trace": result.energy_trace,
+            "masks": result.masks,
+            "saliency": result.saliency,
+        },
+        "score",
+    )
+    stars = zip(result.a_star.tolist(), result.a_star_soft.tolist(), strict=True)
+    for row, (a_star, soft) in zip(rows, stars, strict=True):
+        row |= {
+            "layer": result.config.layer,
+            "counts": list(result.counts),
+            "masks_shape": list(result.masks.shape[1:]),
+            "energy_steps": list(result.energy_steps),
+            "saliency_shape": list(result.saliency.shape[1:]),
+            "a_star": None if math.isnan(a_star) else int(a_star),
+            "a_star_soft": None if math.isnan(soft) else int(soft),
+        }
+    return rows
+
+
+def _flat_rows(tensors: dict[str, Tensor], scores: str) -> list[Row]:
+    """Tensors of B problems -> B rows of scalars and flat arrays; masks and saliency become float16."""
+    if not torch.isfinite(tensors[scores]).all():
+        raise FloatingPointError("a score became infinite or not a number during the optimization")
+    halves = {"params", "masks", "saliency"}
+    host = {
+        name: tensor.detach().to(torch.float16 if name in halves else torch.float32).cpu().numpy()
+        for name, tensor in tensors.items()
+    }
+    size = len(host[scores])
+    return [
+        {name: array[i].item() if array.ndim == 1 else array[i].ravel() for name, array in host.items()}
+        for i in range(size)
+    ]

@@ -1,0 +1,192 @@
+"""One device's worth of work: decode, batch, optimize, score, commit. A plain class; Ray is elsewhere."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from storage import Kind, Run
+from storage.schema import SCHEMAS
+from workers.channel import channel_attribution
+from workers.config import ChannelConfig, SpatialConfig
+from workers.images import ImageError, decode
+from workers.networks import Network, load_network
+from workers.points import locate
+from workers.rows import KEY, Item, Row, channel_rows, failure, pair_seed, point_row, spatial_rows
+from workers.spatial import extremal_perturbation
+from workers.split import Split, split_network
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker needs to start: small values and paths, never weights.
+
+    Attributes:
+        network: arguments of `load_network`.
+        method: the config of the method to run.
+        root: folder that the plan's paths are relative to.
+        run: URI of the run.
+        device: torch device, None = a GPU if there is one.
+        threads: CPU threads of torch; part of a run's identity, since sums depend on it.
+    """
+
+    network: dict[str, Any]
+    method: SpatialConfig | ChannelConfig
+    root: str
+    run: str
+    seed: int
+    threads: int
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Pairs of a shard finished since the last report, and how many of them failed."""
+
+    pairs: int
+    failed: int
+
+
+class Worker:
+    """Computes and commits shards of one run on one device."""
+
+    def __init__(self, spec: WorkerSpec, network: Network | None = None) -> None:
+        """Load the network (unless given) and the run.
+
+        Raises:
+            NetworkError, LayerError, RunError: with the fix.
+        """
+        torch.set_num_threads(spec.threads)
+        self.spec = spec
+        device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = (network or load_network(**spec.network)).to(device)
+        self.run = Run.open(spec.run)
+        self._split: Split | None = None
+        if isinstance(spec.method, ChannelConfig):
+            self._split = split_network(self.network, spec.method.layer)
+
+    def run_shard(self, shard: int) -> Iterator[Progress]:
+        """Compute a shard and commit it; yields after every batch, the last time once it is committed.
+
+        Raises:
+            OSError, RunError: the store or the plan cannot be used. Errors of an image are rows instead.
+        """
+        results: list[Row] = []
+        points: list[Row] = []
+        failures: list[Row] = []
+        rows = self.run.shard_plan(shard).to_pylist()
+        for _, batch in groupby(rows, key=lambda row: row["batch"]):
+            members = list(batch)
+            failed = len(failures)
+            for items in self._decode(members, failures):
+                self._compute(items, results, points, failures)
+            yield Progress(len(members), len(failures) - failed)
+        found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
+        tables = {}
+        for kind, rows_of_kind in found.items():
+            rows_of_kind.sort(key=lambda row: row["pair"])
+            tables[kind] = pa.Table.from_pylist(rows_of_kind, schema=SCHEMAS[kind])
+        self.run.commit(shard, tables)
+        yield Progress(0, 0)
+
+    # ---- one batch ----------------------------------------------------------------------------
+
+    def _decode(self, rows: list[Row], failures: list[Row]) -> list[list[Item]]:
+        """The decodable pairs of a batch, grouped by input shape."""
+        groups: dict[tuple[int, ...], list[Item]] = {}
+        for row in rows:
+            if row["targets"] == []:
+                message = f"no network output stands for class {row['class_name']!r} of {row['path']}"
+                failures.append(failure(row, "target", LookupError(message)))
+                continue
+            try:
+                image = decode(Path(self.spec.root) / row["path"])
+                tensor = self.network.preprocess(image)
+            except (ImageError, OSError, ValueError, MemoryError) as error:
+                failures.append(failure(row, "decode", error))
+                continue
+            region = self.network.preprocess.region(*image.size)
+            seed = pair_seed(self.spec.seed, row)
+            item = Item(row, tensor, region, image.width, image.height, seed)
+            groups.setdefault(tuple(tensor.shape), []).append(item)
+        return list(groups.values())
+
+    def _compute(self, items: list[Item], results: list[Row], points: list[Row], failures: list[Row]) -> None:
+        """Optimize and score items together; if that fails, in halves, so that one bad pair stays alone."""
+        start = time.perf_counter()
+        try:
+            rows, saliency = self._attribute(items)
+            located = [p for i, item in enumerate(items) for p in self._points(item, saliency[i])]
+        except Exception as error:  # any error of the network belongs to a pair, not to the shard
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            if len(items) == 1:
+                failures.append(failure(items[0].row, "optimize", error))
+                return
+            log.warning("%d pairs failed together, trying halves: %s", len(items), error)
+            half = len(items) // 2
+            self._compute(items[:half], results, points, failures)
+            self._compute(items[half:], results, points, failures)
+            return
+        seconds = (time.perf_counter() - start) / len(items)
+        results += [{**row, "seconds": seconds} for row in rows]
+        points += located
+
+    def _attribute(self, items: list[Item]) -> tuple[list[Row], Tensor]:
+        """Result rows, and the saliency (B,h,w) on the CPU that the points are taken from."""
+        images = torch.stack([item.input for item in items]).to(self.network.device)
+        targets = self._targets(images, items)
+        seeds = [item.seed for item in items]
+        rows: list[Row]
+        if isinstance(self.spec.method, SpatialConfig):
+            spatial = extremal_perturbation(
+                self.network, images, targets, seed=seeds, config=self.spec.method
+            )
+            rows, saliency = spatial_rows(spatial), spatial.masks.sum(1)
+        else:
+            channel = channel_attribution(
+                self.network, images, targets, config=self.spec.method, split=self._split
+            )
+            rows, saliency = channel_rows(channel), channel.saliency
+        names = self.network.classes
+        for row, item, target in zip(rows, items, targets.tolist(), strict=True):
+            row |= {key: item.row[key] for key in KEY}
+            row |= {"target": target, "target_name": names[target] if names else None, "seed": item.seed}
+        return rows, saliency.float().cpu()
+
+    def _targets(self, images: Tensor, items: list[Item]) -> Tensor:
+        """For each pair the most confident of the outputs that stand for its class."""
+        allowed = [item.row["targets"] for item in items]
+        with torch.no_grad():
+            logits = self.network(images)
+        finite = logits.isfinite().all(1).tolist()
+        if not all(finite):
+            names = ", ".join(item.row["path"] for item, ok in zip(items, finite, strict=True) if not ok)
+            raise FloatingPointError(f"the network's output is not finite for {names}")
+        chosen = []
+        for row_logits, outputs in zip(logits.cpu(), allowed, strict=True):
+            if outputs is None:
+                chosen.append(int(row_logits.argmax()))
+            else:
+                chosen.append(outputs[int(row_logits[outputs].argmax())])
+        return torch.tensor(chosen, device=images.device)
+
+    def _points(self, item: Item, saliency: Tensor) -> list[Row]:
+        spatial = isinstance(self.spec.method, SpatialConfig)
+        smooth = self.spec.method.smooth if isinstance(self.spec.method, SpatialConfig) else 0.0
+        found = {
+            ("spatial" if spatial else "channel"): locate(
+                saliency, item.region, item.width, item.height, smooth
+            ),
+            "center": (item.width // 2, item.height // 2),
+        }
+        return [point_row(item, method, x, y) for method, (x, y) in found.items()]

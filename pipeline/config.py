@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from workers.config import ChannelConfig, MaskConfig, Schedule, SpatialConfig
+from workers.config import ChannelConfig, MaskConfig, Preset, Schedule, SpatialConfig, spatial_preset
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,8 +62,8 @@ class RunConfig:
     dataset: DatasetConfig = DatasetConfig()
     network: NetworkConfig = NetworkConfig()
     method: Method = "spatial"
-    spatial: SpatialConfig = SpatialConfig()
-    channel: ChannelConfig = ChannelConfig()
+    spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    channel: ChannelConfig = field(default_factory=ChannelConfig)
     seed: int = 0
     batch: int = 4
     shard_size: int = 32
@@ -132,19 +132,10 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
         raise ConfigError("The configuration is not valid:\n" + "\n".join(lines)) from error
 
 
-def spatial_tree(config: SpatialConfig) -> dict[str, Any]:
-    """A preset as nested mappings, to be overridden by a file and flags."""
-    return asdict(config)
+def method_trees(preset: Preset) -> dict[str, Any]:
+    """All numbers of both methods under a preset as nested mappings, for a file and flags to override.
 
-
-__all__ = [
-    "ConfigError",
-    "DatasetConfig",
-    "NetworkConfig",
-    "RunConfig",
-    "build_config",
-    "merge",
-    "read_toml",
-    "replace",
-    "spatial_tree",
-]
+    Raises:
+        ValueError: there is no such preset.
+    """
+    return {"spatial": asdict(spatial_preset(preset)), "channel": asdict(ChannelConfig())}

@@ -85,7 +85,7 @@ def start_ray(actors: int | None, threads: int) -> int:
     # Ray 2.x warns on every actor without GPUs that it will stop hiding devices from them; they use none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
-        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if not os.environ.get("RAY_ADDRESS"):
             cpus = max(os.cpu_count() or 1, (actors or 1) * threads)
             options |= {"num_cpus": cpus, "include_dashboard": False}

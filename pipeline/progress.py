@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LINE_EVERY_S = 5.0
+LINE_EVERY_S = 10.0
 
 
 class ProgressReport:

@@ -293,8 +293,11 @@ class Run:
 
     # ---- aggregates ---------------------------------------------------------------------------
 
-    def write_scores(self, name: str, table: pa.Table) -> str:
+    def write_scores(self, name: str, table: pa.Table, hidden: Sequence[str] = ()) -> str:
         """Write an aggregate as scores/NAME.parquet and scores/NAME.csv (lists joined by spaces).
+
+        Args:
+            hidden: columns too long for a CSV that people read.
 
         Returns:
             the URI of the CSV.
@@ -303,10 +306,10 @@ class Run:
             RunError: the directory cannot be written.
         """
         folder = f"{self.root}/scores"
-        flat = table
-        for i, field in enumerate(table.schema):
+        flat = table.drop_columns(list(hidden))
+        for i, field in enumerate(flat.schema):
             if pa.types.is_list(field.type):
-                joined = [None if v is None else " ".join(map(str, v)) for v in table[i].to_pylist()]
+                joined = [None if v is None else " ".join(map(str, v)) for v in flat[i].to_pylist()]
                 flat = flat.set_column(i, field.name, pa.array(joined, pa.string()))
         sink = pa.BufferOutputStream()
         pyarrow.csv.write_csv(flat, sink)

@@ -1,0 +1,291 @@
+"""The command `extremal`. Heavy modules are imported inside the commands: help must be instant."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Extremal perturbations and channel attribution over whole image datasets.",
+    epilog="Start with `extremal demo`: it needs no data, no weights and no GPU.",
+)
+
+BAD_INPUT, INTERRUPTED = 2, 130
+RESUME = "Committed shards are safe in {}; run the same command to resume."
+
+RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run (its --out).")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with any of these settings; flags win.")]
+Network = Annotated[
+    str | None,
+    typer.Option(help="torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function of your own."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="state_dict file, name of torchvision weights, or random. [default: torchvision's]"),
+]
+Method = Annotated[str | None, typer.Option(help="spatial or channel. [default: spatial]")]
+Layer = Annotated[str | None, typer.Option(help="Layer for --method channel. [default: inception4d]")]
+Areas = Annotated[str | None, typer.Option(help="Fractions to keep, e.g. 0.05,0.1,0.2.")]
+Counts = Annotated[str | None, typer.Option(help="Channels to keep, e.g. 1,10,50. [default: the paper's]")]
+Game = Annotated[str | None, typer.Option(help="preserve, delete or hybrid. [default: preserve]")]
+PresetName = Annotated[str | None, typer.Option("--preset", help="torchray or paper. [default: torchray]")]
+Steps = Annotated[int | None, typer.Option(help="Iterations. [default: the preset's]")]
+Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels.")]
+Crop = Annotated[int | None, typer.Option(help="Central square, pixels; 0 = the whole image.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads per actor. [default: 1]")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda. [default: a GPU if there is one]")]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    app()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
+    from pipeline.config import ConfigError
+    from pipeline.driver import DriverError
+    from pipeline.pairs import DatasetError
+    from storage import RunError
+    from workers.images import ImageError
+    from workers.networks import NetworkError
+    from workers.split import LayerError
+
+    known = (ConfigError, DatasetError, NetworkError, LayerError, RunError, ImageError)
+    try:
+        yield
+    except known as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except DriverError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command(
+    epilog="**Examples**\n\n"
+    "`extremal run --dataset voc --root data --split 2007:test --network squeezenet1_1`\n\n"
+    "`extremal run --dataset imagenet --root imagenet/val --network googlenet --method channel "
+    "--layer inception4d --out runs/channels`\n\n"
+    "`extremal run --config voc.toml --steps 200 --actors 4`\n\n"
+    "The same command again continues a run that was stopped anywhere.\n\n"
+    "Exit codes: 0 complete, 1 shards missing, 2 bad input, 130 interrupted."
+)
+def run(
+    config: Config = None,
+    dataset: Annotated[str | None, typer.Option(help="imagenet, voc, coco, folder or shapes.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of the dataset.")] = None,
+    split: Annotated[str | None, typer.Option(help="For example 2007:test, val2014, val.")] = None,
+    labels: Annotated[str | None, typer.Option(help="ImageNet: file of labels for a flat folder.")] = None,
+    difficult_list: Annotated[str | None, typer.Option(help="VOC: flags of the Difficult subset.")] = None,
+    target: Annotated[int | None, typer.Option(help="folder: output to explain. [default: top-1]")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first pairs.")] = None,
+    network: Network = None,
+    weights: Weights = None,
+    method: Method = None,
+    layer: Layer = None,
+    areas: Areas = None,
+    counts: Counts = None,
+    game: Game = None,
+    preset: PresetName = None,
+    steps: Steps = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    seed: Seed = None,
+    batch: Annotated[int | None, typer.Option(help="Pairs computed together. [default: 4]")] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Pairs per commit. [default: 32]")] = None,
+    actors: Annotated[
+        int | None, typer.Option(help="Worker processes. [default: one per GPU, or by CPUs]")
+    ] = None,
+    threads: Threads = None,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(help="Directory of the run. [default: runs/NAME]")] = None,
+) -> None:
+    """Compute masks of a whole dataset: a new run, or what is missing of an old one."""
+    flags: dict[str, Any] = {
+        "dataset": {
+            "name": dataset,
+            "root": root,
+            "split": split,
+            "labels": labels,
+            "difficult_list": difficult_list,
+            "target": target,
+            "limit": limit,
+        },
+        "network": {"name": network, "weights": weights, "resize": resize, "crop": crop},
+        "method": method,
+        "spatial": {"game": game},
+        "channel": {"layer": layer},
+        "seed": seed,
+        "batch": batch,
+        "shard_size": shard_size,
+        "threads": threads,
+        "steps": steps,
+    }
+    with _explained():
+        from jobs.options import assemble, numbers
+
+        flags["spatial"]["areas"] = numbers(areas, float, "--areas")
+        flags["channel"]["counts"] = numbers(counts, int, "--counts")
+        settings = assemble(config, preset, flags)
+        name = f"runs/{settings.dataset.name}-{settings.network.name}-{settings.method}".replace(":", "-")
+        destination = out or name
+        code = _run(settings, destination, actors, device)
+    if code == 0:
+        following = "score" if settings.method == "spatial" else "classes"
+        typer.echo(f"done: {destination}. Next: extremal {following} {destination}")
+    raise typer.Exit(code)
+
+
+def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int:
+    from jobs.run import execute
+
+    try:
+        return execute(settings, out, actors, device, Console(stderr=True))[1]
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped. {RESUME.format(out)}", err=True)
+        return INTERRUPTED
+    except SystemExit as stop:
+        typer.echo(f"terminated. {RESUME.format(out)}", err=True)
+        return int(stop.code or 1)
+
+
+@app.command(epilog="**Example**\n\n`extremal status runs/voc`\n\nNeeds neither Ray nor torch.")
+def status(uri: RunUri) -> None:
+    """What is committed, failed and missing in a run, from its files alone."""
+    from jobs.status import show_status
+    from storage import RunError
+
+    try:
+        complete = show_status(uri, Console())
+    except RunError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal score runs/voc`\n\n`extremal score runs/voc --tolerance 0`\n\n"
+    "Writes scores/pointing.csv, scores/pointing_summary.csv and scores/monotonicity.csv into the run."
+)
+def score(
+    uri: RunUri,
+    tolerance: Annotated[
+        float, typer.Option(help="A hit lies nearer than this to the object, pixels.")
+    ] = 15.0,
+) -> None:
+    """Pointing game (All and Difficult) and monotonicity, from the stored points and scores."""
+    from jobs.scores import show_scores
+    from storage import RunError
+
+    try:
+        show_scores(uri, tolerance, Console())
+    except (RunError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+@app.command(epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv.")
+def classes(
+    uri: RunUri,
+    top: Annotated[int, typer.Option(min=1, help="Channels to list per class.")] = 5,
+) -> None:
+    """Per-class channel masks of a channel run: counts, a*, top and class-specific channels."""
+    from jobs.scores import show_classes
+    from storage import RunError
+
+    try:
+        show_classes(uri, top, Console())
+    except RunError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal explain dog.jpg --network resnet50`\n\n"
+    "`extremal explain dog.jpg --network squeezenet1_1 --target 207 --areas 0.05,0.1 --steps 200`\n\n"
+    "`extremal explain dog.jpg --network googlenet --method channel --layer inception4d`"
+)
+def explain(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    config: Config = None,
+    network: Network = None,
+    weights: Weights = None,
+    target: Annotated[int | None, typer.Option(help="Output to explain. [default: top-1]")] = None,
+    method: Method = None,
+    layer: Layer = None,
+    areas: Areas = None,
+    counts: Counts = None,
+    game: Game = None,
+    preset: PresetName = None,
+    steps: Steps = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explained"),
+) -> None:
+    """One image: masks as PNG overlays beside a plot of score against area."""
+    flags: dict[str, Any] = {
+        "dataset": {"name": "folder", "target": target},
+        "network": {"name": network, "weights": weights, "resize": resize, "crop": crop},
+        "method": method,
+        "spatial": {"game": game},
+        "channel": {"layer": layer},
+        "seed": seed,
+        "threads": threads,
+        "steps": steps,
+    }
+    with _explained():
+        import os
+
+        from jobs.explain import explain as explain_image
+        from jobs.options import assemble, numbers
+        from pipeline.config import ConfigError
+        from pipeline.prepare import network_arguments
+
+        flags["spatial"]["areas"] = numbers(areas, float, "--areas")
+        flags["channel"]["counts"] = numbers(counts, int, "--counts")
+        flags["threads"] = threads or os.cpu_count()
+        settings = assemble(config, preset, flags)
+        try:
+            files = explain_image(image, network_arguments(settings), settings, out, Console(stderr=True))
+        except OSError as error:
+            raise ConfigError(f"Cannot write the pictures to {out}: {error}") from error
+    for file in files:
+        typer.echo(str(file))
+
+
+@app.command(epilog="**Example**\n\n`extremal demo --out /tmp/demo`")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, network, runs and pictures.")] = Path(
+        "extremal-demo"
+    ),
+    pairs: Annotated[int, typer.Option(min=2, help="Pairs to explain.")] = 64,
+    actors: Annotated[int | None, typer.Option(help="Worker processes. [default: by CPUs]")] = None,
+) -> None:
+    """The whole way on synthetic shapes: draw, train, explain, score. About three minutes on two cores."""
+    with _explained():
+        from jobs.demo import run_demo
+
+        try:
+            code = run_demo(out, pairs, actors, Console())
+        except KeyboardInterrupt:
+            typer.echo("\nstopped. The same command continues.", err=True)
+            code = INTERRUPTED
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()

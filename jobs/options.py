@@ -1,0 +1,50 @@
+"""From a TOML file and flags to a RunConfig: preset < file < flags."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees, read_toml
+from workers.config import Preset
+
+
+def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[Any] | None:
+    """Comma separated numbers of a flag.
+
+    Raises:
+        ConfigError: one of them is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError(
+            f"{flag} takes numbers separated by commas, such as 0.1,0.2, not {text!r}."
+        ) from None
+
+
+def assemble(file: Path | None, preset: str | None, flags: dict[str, Any]) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        file: TOML with the keys of RunConfig, and optionally `preset`.
+        preset: overrides the file's.
+        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule.
+
+    Raises:
+        ConfigError: with one line per mistake.
+    """
+    tree = read_toml(file) if file else {}
+    chosen = preset or tree.pop("preset", None) or "torchray"
+    tree.pop("preset", None)
+    try:
+        base = method_trees(cast(Preset, chosen))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    tree = merge(base, tree)
+    steps = flags.pop("steps", None)
+    tree = merge(tree, flags)
+    method = tree.get("method", "spatial")
+    if steps is not None and method in base:
+        tree = merge(tree, {method: {"schedule": {"steps": steps}}})
+    return build_config(tree)

@@ -1,0 +1,82 @@
+"""Pictures of masks, saliency maps and curves as PNG files (matplotlib, no display needed)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DPI = 100
+BACKGROUND = 0.25  # brightness that is left outside a mask
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The kept part in colour, the rest dark and grey; for display only, the network saw a blur.
+
+    Args:
+        image: (H,W,3) in 0..1. mask: (H,W) in [0,1].
+
+    Returns:
+        (H,W,3) in 0..1.
+    """
+    grey = image.mean(2, keepdims=True) * BACKGROUND
+    weight = mask[..., None]
+    return np.asarray(weight * image + (1 - weight) * grey).clip(0, 1)
+
+
+def heat(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+    """A saliency map over a grey image, in cividis, which reads for colour-blind eyes too.
+
+    Args:
+        image: (H,W,3) in 0..1. saliency: (H,W), any range.
+    """
+    low, high = saliency.min(), saliency.max()
+    scaled = (saliency - low) / max(high - low, 1e-12)
+    colours = matplotlib.colormaps["cividis"](scaled)[..., :3]
+    grey = image.mean(2, keepdims=True).repeat(3, 2)
+    return np.asarray(0.45 * grey + 0.55 * colours)
+
+
+def save_sheet(
+    path: Path, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[Sequence[str]], side: float = 2.2
+) -> None:
+    """A grid of pictures with a line of text above each."""
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(side * columns, (side + 0.35) * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axes_row, pictures, texts in zip(axes, rows, titles, strict=True):
+        for axis in axes_row:
+            axis.axis("off")
+        for axis, picture, text in zip(axes_row, pictures, texts, strict=False):
+            axis.imshow(picture)
+            axis.set_title(text, fontsize=8, parse_math=False)
+    figure.savefig(path, dpi=DPI)
+
+
+def save_curves(
+    path: Path,
+    sizes: Sequence[float],
+    curves: dict[str, Sequence[float]],
+    levels: dict[str, float],
+    a_star: float | None,
+    label: str,
+) -> None:
+    """Scores against areas or counts (the paper's Figures 3 and 8).
+
+    Args:
+        curves: scores per size. levels: constant scores to compare with. label: of the x axis.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis: Axes = figure.subplots()
+    for (name, scores), style in zip(curves.items(), ("o-", "s--", "^:"), strict=False):
+        axis.plot(sizes, scores, style, label=name)
+    for (name, level), colour in zip(levels.items(), ("green", "firebrick"), strict=False):
+        axis.axhline(level, color=colour, linewidth=1, label=name)
+    if a_star is not None:
+        axis.axvline(a_star, color="grey", linestyle=":", label=f"a* = {a_star:g}")
+    axis.set_xlabel(label)
+    axis.set_ylabel("class score (logit)")
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=DPI)

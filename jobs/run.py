@@ -1,0 +1,71 @@
+"""Running a configuration from its plan to the last committed shard, and what is printed on the way."""
+
+import logging
+
+import ray
+from rich.console import Console
+
+from pipeline.config import RunConfig
+from pipeline.driver import Summary, drive, start_ray
+from pipeline.prepare import prepare, worker_spec
+from pipeline.progress import ProgressReport
+from storage import Kind, Run
+
+COMPLETE, INCOMPLETE = 0, 1
+
+log = logging.getLogger(__name__)
+
+
+def execute(
+    config: RunConfig, out: str, actors: int | None, device: str | None, console: Console
+) -> tuple[Run, int]:
+    """Create or continue the run at `out` and compute what is missing.
+
+    Returns:
+        The run, and the exit code: 0 if every shard is committed, 1 if any is missing.
+
+    Raises:
+        the errors of `prepare`, DriverError, and KeyboardInterrupt or SystemExit when stopped.
+    """
+    console.print(f"preparing {config.network.name} on {config.dataset.name} ...", style="dim")
+    run, existed = prepare(config, out)
+    pairs, shards = run.manifest["dataset"]["pairs"], run.manifest["dataset"]["shards"]
+    committed = len(run.committed())
+    verb = "resuming" if existed else "starting"
+    console.print(f"{verb} {run.uri}: {committed}/{shards} shards of {pairs} pairs done")
+    if committed == shards:
+        console.print("nothing left to compute")
+        return run, COMPLETE
+    started_here = not ray.is_initialized()
+    count = start_ray(actors, config.threads)
+    try:
+        with ProgressReport(pairs, _pairs_done(run), console) as progress:
+            summary = drive(run, worker_spec(config, run, device), count, progress)
+    finally:
+        if started_here:
+            ray.shutdown()
+    return run, _conclude(run, summary, console)
+
+
+def _pairs_done(run: Run) -> int:
+    done = set(run.committed())
+    return sum(shard in done for shard in run.plan(["shard"])["shard"].to_pylist())
+
+
+def _conclude(run: Run, summary: Summary, console: Console) -> int:
+    rate = summary.pairs / summary.seconds * 3600 if summary.seconds else 0.0
+    lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
+    console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h){lost}")
+    failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
+    if failures:
+        console.print(f"{len(failures)} pairs failed (all in {run.uri}/failures), for example:")
+        for row in failures[:3]:
+            console.print(f"  {row['path']} [{row['stage']}]: {row['error']}", markup=False)
+    if not summary.missing:
+        return COMPLETE
+    shown = ", ".join(map(str, summary.missing[:10])) + (" ..." if len(summary.missing) > 10 else "")
+    console.print(f"INCOMPLETE: {len(summary.missing)} shards are missing ({shown})", style="bold red")
+    for shard, error in list(summary.errors.items())[:3]:
+        console.print(f"  shard {shard}: {error}", markup=False)
+    console.print("Mend the cause and run the same command again.")
+    return INCOMPLETE

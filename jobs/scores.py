@@ -1,0 +1,71 @@
+"""Scores of a run: computed from the store, printed, and written into the run as Parquet and CSV."""
+
+from rich.console import Console
+
+from pipeline.classes import class_channels
+from pipeline.monotonicity import monotonicity, monotonicity_summary
+from pipeline.pointing import pointing, pointing_summary
+from pipeline.report import print_table
+from storage import Run
+
+SUMMARY_COLUMNS = ["method", "subset", "class_mean", "pooled", "skipped", "no_ground_truth"]
+CLASS_COLUMNS = [
+    "class_id",
+    "class_name",
+    "n",
+    "mean_a_star",
+    "top_channels",
+    "top_values",
+    "specific_channels",
+    "specific_values",
+]
+
+
+def show_scores(uri: str, tolerance: float, console: Console) -> None:
+    """Pointing game and monotonicity of a run.
+
+    Raises:
+        RunError: the run cannot be read or written.
+        ValueError: the tolerance is negative.
+    """
+    run = Run.open(uri)
+    _warn_incomplete(run, console)
+    table = pointing(run, tolerance)
+    summary = pointing_summary(table)
+    print_table(
+        summary, f"Pointing game, tolerance {tolerance:g} px: share of hits", SUMMARY_COLUMNS, console
+    )
+    steps = monotonicity(run)
+    total = monotonicity_summary(steps)
+    print_table(total, "Monotonicity: does the score grow with the mask, below a*?", console=console)
+    written = [
+        run.write_scores("pointing", table),
+        run.write_scores("pointing_summary", summary),
+        run.write_scores("monotonicity", steps),
+    ]
+    for path in written:
+        console.print(f"wrote {path}", style="dim", highlight=False)
+
+
+def show_classes(uri: str, top: int, console: Console) -> None:
+    """Per-class channels of a channel run.
+
+    Raises:
+        RunError: the run cannot be read or written, or has no channel masks.
+    """
+    run = Run.open(uri)
+    _warn_incomplete(run, console)
+    table = class_channels(run, top)
+    print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
+    path = run.write_scores("classes", table, hidden=("mean_mask",))
+    console.print(f"wrote {path} (mean masks are in classes.parquet)", style="dim", highlight=False)
+
+
+def _layer(run: Run) -> str:
+    return str(run.manifest["config"]["channel"]["layer"])
+
+
+def _warn_incomplete(run: Run, console: Console) -> None:
+    shards, done = run.manifest["dataset"]["shards"], len(run.committed())
+    if done < shards:
+        console.print(f"warning: only {done} of {shards} shards are committed; scores are of those only")

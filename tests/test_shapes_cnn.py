@@ -9,15 +9,20 @@ from workers.networks import load_network
 from workers.shapes_cnn import PREPROCESS, SHAPES, normalise, shapes_cnn, train_shapes_cnn
 
 
-def squares(count: int) -> tuple[Tensor, Tensor]:
-    """Red, green or blue squares on dark noise: (N, 3, 32, 32) uint8 and which colours are there, (N, 3)."""
+def drawn(count: int) -> tuple[Tensor, Tensor]:
+    """Squares, frames and plus signs on dark noise: (N, 3, 48, 48) uint8, and which are there, (N, 3)."""
+    frame = torch.ones(12, 12)
+    frame[3:9, 3:9] = 0
+    plus = torch.zeros(12, 12)
+    plus[5:7] = plus[:, 5:7] = 1
+    shapes = (torch.ones(12, 12), frame, plus)
     generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 60, (count, 3, 32, 32), generator=generator).to(torch.uint8)
+    images = torch.randint(0, 40, (count, 3, 48, 48), generator=generator).to(torch.uint8)
     labels = torch.randint(0, 2, (count, 3), generator=generator).float()
     for image, label in zip(images, labels, strict=True):
-        for colour in label.nonzero().flatten().tolist():
-            y = int(torch.randint(0, 24, (), generator=generator))
-            image[colour, y : y + 8, colour * 10 : colour * 10 + 8] = 250
+        for index in label.nonzero().flatten().tolist():
+            y = int(torch.randint(0, 36, (), generator=generator))
+            image[:, y : y + 12, index * 16 : index * 16 + 12] += (shapes[index] * 200).to(torch.uint8)
     return images, labels
 
 
@@ -37,15 +42,15 @@ def test_normalise_is_the_preprocessing() -> None:
 
 
 def test_training_learns_and_depends_only_on_the_seed() -> None:
-    images, labels = squares(160)
+    images, labels = drawn(160)
     seen: list[tuple[int, int, float]] = []
     state = torch.get_rng_state()
     network, accuracy = train_shapes_cnn(
-        images, labels, epochs=6, seed=3, progress=lambda *done: seen.append(done)
+        images, labels, epochs=8, seed=3, progress=lambda *done: seen.append(done)
     )
     assert torch.equal(torch.get_rng_state(), state)
     assert accuracy > 0.9
-    assert [done[:2] for done in seen] == [(i, 6) for i in range(1, 7)]
+    assert [done[:2] for done in seen] == [(i, 8) for i in range(1, 9)]
     assert seen[-1][2] < seen[0][2]
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())

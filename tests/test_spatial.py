@@ -1,0 +1,172 @@
+"""The spatial optimization: batches, seeds, games, presets, a*."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from workers import SpatialConfig, extremal_perturbation, spatial_preset
+from workers.config import MaskConfig, Schedule
+from workers.optimize import first_reaching, maximize
+
+SMALL = SpatialConfig(
+    areas=(0.1, 0.3),
+    sigma_max=6.0,
+    area_frame="image",
+    mask=MaskConfig(step=4, sigma=8.0),
+    schedule=Schedule(40, 0.05, 0.9, 0.0, 300.0, "growing", growth=1.04),
+)
+
+
+class Spot(nn.Module):
+    """Class c is bright pixels in quadrant c of the image: the best mask is known beforehand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grey = x.mean(1)
+        h, w = grey.shape[1] // 2, grey.shape[2] // 2
+        quadrants = [grey[:, :h, :w], grey[:, :h, w:], grey[:, h:, :w], grey[:, h:, w:]]
+        return torch.stack([q.abs().mean((1, 2)) * 100 for q in quadrants], dim=1)
+
+
+def small_cnn() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(16, 5),
+    ).eval()  # fmt: skip
+
+
+def images(count: int, height: int = 32, width: int = 40) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete", "hybrid"])
+def test_mask_finds_the_only_quadrant_that_matters(game: str) -> None:
+    # Checkered noise loses its contrast under blur, so keeping quadrant 2 is the way to a high score.
+    x = (torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(2)) > 0.5).float() * 2 - 1
+    config = SpatialConfig(**{**vars(SMALL), "areas": (0.25,), "game": game, "jitter": "none"})
+    result = extremal_perturbation(Spot(), x, torch.tensor([2]), config=config, steps=80)
+    mask = result.masks[0, 0]
+    inside = mask[24:, :24].sum()
+    assert inside / (24 * 24) > 0.7
+    assert inside / mask.sum() > 0.6
+    assert result.scores[0, 0] > result.score_perturbed[0]
+    assert result.scores_deleted[0, 0] < result.score_full[0]
+
+
+def test_batch_of_eight_equals_eight_of_one() -> None:
+    network, x, targets = small_cnn(), images(8), torch.arange(8) % 5
+    config = SpatialConfig(**{**vars(SMALL), "jitter": "random"})
+    seeds = list(range(8))
+    together = extremal_perturbation(network, x, targets, seed=seeds, config=config)
+    for i in range(8):
+        alone = extremal_perturbation(network, x[i : i + 1], targets[i : i + 1], seed=i, config=config)
+        for name in ("masks", "params", "scores", "scores_deleted", "areas", "area_term", "energy"):
+            torch.testing.assert_close(
+                getattr(together, name)[i], getattr(alone, name)[0], atol=1e-4, rtol=1e-4, msg=name
+            )
+
+
+def test_areas_are_problems_of_their_own() -> None:
+    network, x, targets = small_cnn(), images(2), torch.tensor([0, 3])
+    together = extremal_perturbation(network, x, targets, config=SMALL)
+    for a, area in enumerate(SMALL.areas):
+        alone = extremal_perturbation(network, x, targets, areas=[area], config=SMALL)
+        torch.testing.assert_close(together.masks[:, a], alone.masks[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_random_jitter_follows_the_seed() -> None:
+    network, x, target = small_cnn(), images(1), torch.tensor([1])
+    config = SpatialConfig(**{**vars(SMALL), "jitter": "random"})
+    first, again, other = (
+        extremal_perturbation(network, x, target, seed=s, config=config).params for s in (5, 5, 6)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_areas_are_reached_and_masks_are_nearly_binary() -> None:
+    x = (torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(2)) > 0.5).float() * 2 - 1
+    result = extremal_perturbation(Spot(), x, torch.tensor([0]), config=SMALL, steps=80)
+    np.testing.assert_allclose(result.areas[0].numpy(), [0.1, 0.3], atol=0.08)
+    assert result.binarity.max() < 0.1
+    assert result.energy_trace.shape == (1, 2, len(result.energy_steps))
+    assert result.energy_steps[0] == 0
+    assert result.energy_steps[-1] == 79
+    torch.testing.assert_close(result.energy_trace[..., -1], result.energy)
+
+
+def test_presets_run_and_hold_the_printed_numbers() -> None:
+    paper = spatial_preset("paper")
+    assert paper.areas == (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+    assert paper.schedule.steps == 1600
+    weights = [paper.schedule.weight_at(t) for t in (0, 533, 534, 1066, 1067, 1599)]
+    assert weights == [300, 300, 600, 600, 1200, 1200]
+    torchray = spatial_preset("torchray").schedule
+    assert torchray.weight_at(799) == pytest.approx(300 * 1.0035**799)
+    for preset in ("paper", "torchray"):
+        x, target = images(1, 56, 56), torch.tensor([0])
+        result = extremal_perturbation(small_cnn(), x, target, preset=preset, steps=2)
+        assert result.masks.shape == (1, 6, 56, 56)
+
+
+def test_a_plain_module_is_left_as_it_was() -> None:
+    network = small_cnn().train()
+    before = copy.deepcopy(network.state_dict())
+    extremal_perturbation(network, images(1), torch.tensor([0]), config=SMALL, steps=3)
+    assert network.training
+    assert all(p.requires_grad and p.grad is None for p in network.parameters())
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+def test_a_star_is_the_first_area_that_reaches_tau() -> None:
+    scores = torch.tensor([[1.0, 5.0, 3.0], [1.0, 2.0, 3.0], [-3.0, -2.0, -1.0]])
+    sizes, full = torch.tensor([0.1, 0.2, 0.4]), torch.tensor([4.0, 4.0, -2.0])
+    assert first_reaching(scores, sizes, full, 1.0)[[0, 2]].tolist() == pytest.approx([0.2, 0.2])
+    assert first_reaching(scores, sizes, full, 1.0)[1].isnan()
+    # tau < 1 is the weaker demand for a negative full score too: -2 - 0.5 * 2 = -3
+    assert first_reaching(scores, sizes, full, 0.5).tolist() == pytest.approx([0.2, 0.2, 0.1])
+
+
+def test_maximize_follows_sgd_with_momentum_and_projection() -> None:
+    goal = torch.tensor([[0.2, 0.9, 2.0]])
+
+    def evaluate(params: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return -((params - goal) ** 2).sum(1), params
+
+    schedule = Schedule(40, 0.1, 0.5, 0.0, 0.0, "growing")
+    params = torch.ones(1, 3)
+    trace = maximize(params, evaluate, (1,), schedule)
+    expected, velocity = torch.ones(1, 3), torch.zeros(1, 3)
+    for _ in range(39):
+        velocity = 0.5 * velocity + -2 * (expected - goal)
+        expected = (expected + 0.1 * velocity).clamp(0, 1)
+    torch.testing.assert_close(params, expected)
+    torch.testing.assert_close(trace.energy, -((expected - goal) ** 2).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"areas": ()}, "ascending"),
+        ({"areas": (0.2, 0.1)}, "ascending"),
+        ({"areas": (0.0,)}, "ascending"),
+        ({"areas": (1.2,)}, "ascending"),
+        ({"levels": 1}, "levels"),
+    ],
+)
+def test_bad_numbers_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpatialConfig(**change)  # type: ignore[arg-type]
+
+
+def test_bad_batches_are_refused() -> None:
+    network = small_cnn()
+    with pytest.raises(ValueError, match="images must be floats"):
+        extremal_perturbation(network, images(1).byte(), torch.tensor([0]))
+    with pytest.raises(ValueError, match="targets must be 2 integers"):
+        extremal_perturbation(network, images(2), torch.tensor([0]))
+    with pytest.raises(ValueError, match="3 seeds for 2 images"):
+        extremal_perturbation(network, images(2), torch.tensor([0, 1]), seed=[1, 2, 3], steps=1)

@@ -1,0 +1,198 @@
+"""The worker without Ray: what it stores, odd images, batches that fail, the same bytes every time."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.config import RunConfig, build_config, merge, method_trees
+from pipeline.masks import draw_masks
+from pipeline.prepare import prepare, worker_spec
+from pipeline.shapes import make_shapes
+from storage import Kind, Run
+from workers import load_network
+from workers.spatial import extremal_perturbation
+from workers.worker import Worker
+
+SETTINGS: dict[str, Any] = {
+    "dataset": {"name": "shapes", "split": "test"},
+    "network": {"name": "shapes_cnn", "weights": "random", "resize": 64},
+    "spatial": {
+        "areas": [0.1, 0.3],
+        "mask": {"step": 8, "sigma": 8.0},
+        "schedule": {"steps": 4},
+        "jitter": "random",
+    },
+    "channel": {"layer": "block4", "counts": [1, 8, 32], "schedule": {"steps": 4}},
+    "batch": 2,
+    "shard_size": 4,
+}
+
+
+def config(root: Path, **changes: Any) -> RunConfig:
+    tree = merge(merge(method_trees("torchray"), SETTINGS), {"dataset": {"root": str(root)}})
+    return build_config(merge(tree, changes))
+
+
+def compute(settings: RunConfig, out: Path) -> Run:
+    run, _ = prepare(settings, str(out))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    for shard in dict.fromkeys(run.plan(["shard"])["shard"].to_pylist()):
+        list(worker.run_shard(shard))
+    return run
+
+
+def timeless(run: Run, kind: Kind) -> pa.Table:
+    table = run.table(kind)
+    return table.drop_columns("seconds") if "seconds" in table.column_names else table
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shapes")
+    make_shapes(root, train=1, test=5)
+    return root
+
+
+def test_rows_hold_what_the_library_computes(shapes: Path, tmp_path: Path) -> None:
+    settings = config(shapes, spatial={"jitter": "none"})
+    run = compute(settings, tmp_path / "run")
+    rows = run.table(Kind.SPATIAL).to_pylist()
+    assert [row["pair"] for row in rows] == list(range(10))
+    network = load_network("shapes_cnn", "random", resize=64, crop=0)
+    for row in rows[::3]:
+        x = network.preprocess(Image.open(shapes / row["path"]).convert("RGB"))[None]
+        assert row["target"] == row["class_id"]
+        expected = extremal_perturbation(network, x, torch.tensor([row["target"]]), config=settings.spatial)
+        np.testing.assert_allclose(row["score_preserve"], expected.scores[0], atol=1e-4)
+        np.testing.assert_allclose(row["area_reached"], expected.areas[0], atol=1e-4)
+        assert row["score_full"] == pytest.approx(expected.score_full.item(), abs=1e-4)
+        np.testing.assert_allclose(draw_masks(run, row), expected.masks[0], atol=5e-3)
+
+
+def test_channel_rows_and_points(shapes: Path, tmp_path: Path) -> None:
+    run = compute(config(shapes, method="channel"), tmp_path / "run")
+    row = run.table(Kind.CHANNEL).to_pylist()[0]
+    assert row["masks_shape"] == [3, 32] or row["masks_shape"][0] == 3
+    assert len(row["masks"]) == np.prod(row["masks_shape"])
+    assert len(row["saliency"]) == np.prod(row["saliency_shape"])
+    points = run.table(Kind.POINTS).to_pylist()
+    assert sorted({p["method"] for p in points}) == ["center", "channel"]
+    assert len(points) == 20
+    assert all(p["distance2"] >= 0 and 0 <= p["x"] < 128 and 0 <= p["y"] < 128 for p in points)
+
+
+@pytest.mark.parametrize("method", ["spatial", "channel"])
+def test_same_rows_whatever_the_shard_size(shapes: Path, tmp_path: Path, method: str) -> None:
+    small = compute(config(shapes, method=method, shard_size=2), tmp_path / "small")
+    large = compute(config(shapes, method=method, shard_size=10), tmp_path / "large")
+    assert len(small.committed()) == 5
+    assert len(large.committed()) == 1
+    for kind in (small.kind, Kind.POINTS):
+        assert timeless(small, kind).equals(timeless(large, kind))
+
+
+def test_another_seed_gives_other_masks(shapes: Path, tmp_path: Path) -> None:
+    first = compute(config(shapes, dataset={"limit": 2}), tmp_path / "first")
+    settings = config(shapes, dataset={"limit": 2})
+    again = compute(settings, tmp_path / "again")
+    assert timeless(first, Kind.SPATIAL).equals(timeless(again, Kind.SPATIAL))
+    spec = worker_spec(settings, again, "cpu")
+    other = Worker(type(spec)(**{**vars(spec), "seed": 1}))
+    list(other.run_shard(0))
+    assert not timeless(first, Kind.SPATIAL).equals(timeless(again, Kind.SPATIAL))
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Shapes whose images 000002 ... 000008 are all of an odd kind."""
+    root = tmp_path / "odd"
+    make_shapes(root, train=1, test=8)
+    images = root / "VOCdevkit" / "VOC2007" / "JPEGImages"
+    whole = (images / "000002.jpg").read_bytes()
+    (images / "000002.jpg").write_bytes(whole[: len(whole) // 2])
+    with Image.open(images / "000003.jpg") as image:
+        image.convert("CMYK").save(images / "000003.jpg")
+    with Image.open(images / "000004.jpg") as image:
+        image.convert("L").save(images / "000004.jpg", format="PNG")
+    Image.new("RGB", (1, 1), (200, 10, 10)).save(images / "000005.jpg")
+    (images / "000006.jpg").unlink()
+    annotation = root / "VOCdevkit" / "VOC2007" / "Annotations" / "000007.xml"
+    text = annotation.read_text()
+    name = text.split("<name>")[1].split("</name>")[0]
+    annotation.write_text(text.replace(f"<name>{name}</name>", "<name>dodecahedron</name>", 1))
+    (images / "000008.jpg").write_bytes(b"")
+    return root
+
+
+def test_odd_images_cost_only_themselves(odd: Path, tmp_path: Path) -> None:
+    run = compute(config(odd), tmp_path / "run")
+    good = {row["image_id"] for row in run.table(Kind.SPATIAL).to_pylist()}
+    failures = run.table(Kind.FAILURES).to_pylist()
+    bad = {row["image_id"]: row for row in failures}
+    assert {"000003", "000004", "000005", "000007", "000009"} <= good
+    assert bad.keys() == {"000002", "000006", "000007", "000008"}
+    assert bad["000002"]["stage"] == "decode"
+    assert "000002.jpg" in bad["000002"]["error"]
+    assert "000006.jpg" in bad["000006"]["error"]
+    assert bad["000007"]["stage"] == "target"
+    assert "dodecahedron" in bad["000007"]["error"]
+    pairs = run.plan(["pair"]).num_rows
+    assert run.table(Kind.SPATIAL).num_rows + len(failures) == pairs
+
+
+def test_one_bad_pair_of_a_batch_fails_alone(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(shapes, batch=4, dataset={"limit": 4})
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    honest = worker._attribute
+
+    def fails_with_pair_two(items: list[Any]) -> Any:
+        if any(item.row["pair"] == 2 for item in items):
+            raise RuntimeError("no luck with pair two")
+        return honest(items)
+
+    monkeypatch.setattr(worker, "_attribute", fails_with_pair_two)
+    reports = list(worker.run_shard(0))
+    assert sum(r.pairs for r in reports) == 4
+    assert sum(r.failed for r in reports) == 1
+    assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 1, 3]
+    (failure,) = run.table(Kind.FAILURES).to_pylist()
+    assert (failure["pair"], failure["stage"], failure["error"]) == (2, "optimize", "no luck with pair two")
+
+
+def test_network_that_gives_nan_is_a_failure_row(shapes: Path, tmp_path: Path) -> None:
+    settings = config(shapes, dataset={"limit": 2})
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    network = load_network("shapes_cnn", "random", resize=64, crop=0)
+    network.module.fc.bias.fill_(float("nan"))  # type: ignore[union-attr,operator]
+    list(Worker(worker_spec(settings, run, "cpu"), network).run_shard(0))
+    assert run.table(Kind.SPATIAL).num_rows == 0
+    assert {row["error_type"] for row in run.table(Kind.FAILURES).to_pylist()} == {"FloatingPointError"}
+
+
+def test_voc_class_is_explained_by_its_most_confident_synset(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.effect_noise((40, 40), 50).convert("RGB").save(images / "a.jpg")
+    settings = config(images, dataset={"name": "folder", "split": None})
+    settings = build_config(
+        merge(method_trees("torchray"), {
+            **SETTINGS, "dataset": {"name": "folder", "root": str(images)},
+        })
+    )  # fmt: skip
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    (row,) = run.plan().to_pylist()
+    logits = worker.network(worker.network.preprocess(Image.open(images / "a.jpg"))[None])[0]
+    (items,) = worker._decode([{**row, "targets": [0, 3, 5]}], [])
+    chosen = worker._targets(items[0].input[None], items)
+    assert chosen.item() == [0, 3, 5][int(logits[[0, 3, 5]].argmax())]
+    (items,) = worker._decode([row], [])
+    assert worker._targets(items[0].input[None], items).item() == int(logits.argmax())

@@ -12,6 +12,7 @@ from jobs.run import execute
 from jobs.scores import show_classes, show_scores
 from pipeline.config import RunConfig, build_config, merge, method_trees
 from pipeline.datasets import open_dataset
+from pipeline.driver import start_ray
 from pipeline.masks import draw_masks
 from storage import Kind, Run
 from workers.images import decode
@@ -19,7 +20,7 @@ from workers.shapes_cnn import train_shapes_cnn
 
 SIZE = 128
 TRAIN = 512
-EPOCHS = 12
+EPOCHS = 22
 SHOWN = 6
 TOLERANCE_PX = 5  # 15 px, made for photographs, is a third of these images' objects
 
@@ -27,10 +28,10 @@ TOLERANCE_PX = 5  # 15 px, made for photographs, is a third of these images' obj
 SPATIAL = {
     "areas": [0.05, 0.1, 0.2],
     "sigma_max": 12.0,
-    "mask": {"step": 8, "sigma": 8.0},
+    "mask": {"step": 9, "sigma": 9.0},
     "schedule": {"steps": 60, "lr": 0.1, "growth": 1.03},
 }
-CHANNEL = {"layer": "block4", "schedule": {"steps": 150, "ramp": 75}}
+CHANNEL = {"layer": "block4", "schedule": {"steps": 100, "ramp": 50}}
 
 
 def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int:
@@ -43,10 +44,11 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     root, weights = out / "shapes", out / "shapes_cnn.pth"
     if not weights.exists():
         _train(root, weights, console)
-    spatial, code = _run(_config("spatial", root, weights, pairs), out / "spatial", actors, console)
+    workers = start_ray(actors, threads=1)
+    spatial, code = _run(_config("spatial", root, weights, pairs), out / "spatial", workers, console)
     if code:
         return code
-    channel, code = _run(_config("channel", root, weights, pairs), out / "channel", actors, console)
+    channel, code = _run(_config("channel", root, weights, pairs), out / "channel", workers, console)
     if code:
         return code
     show_scores(spatial.uri, TOLERANCE_PX, console)

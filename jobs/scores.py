@@ -8,17 +8,9 @@ from pipeline.pointing import pointing, pointing_summary
 from pipeline.report import print_table
 from storage import Run
 
-SUMMARY_COLUMNS = ["method", "subset", "class_mean", "pooled", "skipped", "no_ground_truth"]
-CLASS_COLUMNS = [
-    "class_id",
-    "class_name",
-    "n",
-    "mean_a_star",
-    "top_channels",
-    "top_values",
-    "specific_channels",
-    "specific_values",
-]
+SUMMARY_COLUMNS = ["method", "subset", "class_mean", "pooled", "skipped"]
+MONOTONICITY_COLUMNS = ["n", "passed", "failed", "vacuous", "pass_of_tested", "pass_of_all"]
+CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
 
 
 def show_scores(uri: str, tolerance: float, console: Console) -> None:
@@ -37,7 +29,9 @@ def show_scores(uri: str, tolerance: float, console: Console) -> None:
     )
     steps = monotonicity(run)
     total = monotonicity_summary(steps)
-    print_table(total, "Monotonicity: does the score grow with the mask, below a*?", console=console)
+    print_table(
+        total, "Monotonicity: does the score grow with the mask, below a*?", MONOTONICITY_COLUMNS, console
+    )
     written = [
         run.write_scores("pointing", table),
         run.write_scores("pointing_summary", summary),

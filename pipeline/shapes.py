@@ -18,9 +18,10 @@ from pipeline.voc import open_voc
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
 _FOLDER = "VOCdevkit/VOC2007"
-_MIN_SIZE, _MAX_SIZE = 0.18, 0.30  # diameter of a shape, fraction of the image's side
+_MIN_SIZE, _MAX_SIZE = 0.25, 0.36  # diameter of a shape, fraction of the image's side
 _MIN_CONTRAST = 100  # between shape and background, in one colour at least, of 255
-_NOISE = 10  # standard deviation, of 255
+_NOISE = 5  # standard deviation, of 255
+_MAX_TURN = 0.2  # radians
 
 _Floats = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
@@ -121,7 +122,7 @@ def _place(name: str, size: int, taken: _Bools, rng: np.random.Generator) -> _Bo
     while True:
         radius = rng.uniform(_MIN_SIZE, _MAX_SIZE) * size / 2
         centre = rng.uniform(radius, size - 1 - radius, 2)
-        turn = rng.uniform(0, 2 * np.pi)
+        turn = rng.uniform(-_MAX_TURN, _MAX_TURN)
         rotation = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
         outline = _OUTLINES[name] @ rotation * radius
         canvas = Image.new("1", (size, size))

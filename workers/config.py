@@ -84,13 +84,14 @@ class SpatialConfig:
     """Extremal perturbations (section 3 of the paper).
 
     Attributes:
-        areas: fractions of the mask to keep, each an optimization of its own.
+        areas: fractions of the mask to keep, each an optimization of its own. They are fractions of the
+            mask with its margin, as in the reference implementation: counted on the image alone, the
+            part of a blob that lies beyond the border is free, and masks creep along the edges (G3).
         game: preserve, delete or hybrid.
         perturbation: `blur`, or `fade` to zero in the network's normalised input.
         levels: images in the perturbation pyramid.
         sigma_max: strongest blur, standard deviation in pixels.
         border: beyond the image, `zero` (the mean colour) or `renormalize` the kernel, as printed.
-        area_frame: the area term counts the mask with its margin (`padded`) or on the `image` alone.
         jitter: flip left-right `none`, every `alternate` iteration, or at `random` from the pair's seed.
         tau: a* is the smallest area whose score reaches tau of the full score.
         smooth: blur of the summed masks before pointing, fraction of the image's short side.
@@ -102,7 +103,6 @@ class SpatialConfig:
     levels: int = 8
     sigma_max: float = 20.0
     border: Literal["zero", "renormalize"] = "zero"
-    area_frame: Literal["padded", "image"] = "padded"
     jitter: Jitter = "alternate"
     tau: float = 1.0
     smooth: float = 0.09
@@ -150,7 +150,6 @@ def spatial_preset(preset: Preset) -> SpatialConfig:
     if preset == "paper":
         return SpatialConfig(
             border="renormalize",
-            area_frame="image",
             jitter="none",
             # The profile in cells needs five cells to die out: cut earlier, the mask has edges.
             mask=MaskConfig(sigma=35.0, kernel="paper"),

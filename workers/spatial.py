@@ -126,10 +126,9 @@ def _run(
             reward = -score(1 - masks, jitter)
         else:
             reward = score(masks, jitter) - score(1 - masks, jitter)
-        frame = padded if config.area_frame == "padded" else masks
-        return reward, frame.flatten(1)
+        return reward, padded.flatten(1)
 
-    pixels = height * width if config.area_frame == "image" else int(np.prod(family.padded_shape))
+    pixels = int(np.prod(family.padded_shape))
     kept = tuple(pixels - int(pixels * (1 - area)) for area in config.areas)
     params = images.new_ones(batch * wanted, *family.param_shape)
     trace = maximize(params, evaluate, kept, config.schedule)

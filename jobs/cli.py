@@ -18,7 +18,7 @@ app = typer.Typer(
     epilog="Start with `extremal demo`: it needs no data, no weights and no GPU.",
 )
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 RESUME = "Committed shards are safe in {}; run the same command to resume."
 
 RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run (its --out).")]
@@ -80,7 +80,7 @@ def _explained() -> Iterator[None]:
     "--layer inception4d --out runs/channels`\n\n"
     "`extremal run --config voc.toml --steps 200 --actors 4`\n\n"
     "The same command again continues a run that was stopped anywhere.\n\n"
-    "Exit codes: 0 complete, 1 shards missing, 2 bad input, 130 interrupted."
+    "Exit codes: 0 complete, 1 shards missing, 2 bad input, 130 interrupted, 143 terminated."
 )
 def run(
     config: Config = None,
@@ -156,9 +156,9 @@ def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int
     except KeyboardInterrupt:
         typer.echo(f"\nstopped. {RESUME.format(out)}", err=True)
         return INTERRUPTED
-    except SystemExit as stop:
+    except SystemExit:  # SIGTERM, which Ray's own code may turn into one without our number
         typer.echo(f"terminated. {RESUME.format(out)}", err=True)
-        return int(stop.code or 1)
+        return TERMINATED
 
 
 @app.command(epilog="**Example**\n\n`extremal status runs/voc`\n\nNeeds neither Ray nor torch.")

@@ -14,3 +14,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data not present (see README)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_ray() -> None:
+    """Ray without tokens and without reports to its makers, in this process and those it starts."""
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")

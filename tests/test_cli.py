@@ -1,0 +1,131 @@
+"""The command line without Ray: help, errors, options, explain, status, score, classes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_worker import compute, config
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.options import assemble
+from pipeline.config import ConfigError
+from pipeline.shapes import make_shapes
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shapes")
+    make_shapes(root, train=1, test=3)
+    return root
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "status", "score", "classes", "explain"])
+def test_help_teaches_with_examples(command: str) -> None:
+    result = runner.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert f"extremal {command}" in result.output
+    assert "Example" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--dataset", "voc", "--root", "/nowhere"], "no such folder"),
+        (["run", "--dataset", "nonsense"], "dataset.name"),
+        (["run", "--network", "resnet51"], "resnet50"),
+        (["run", "--network", "resnet18", "--weights", "/nowhere.pth"], "/nowhere.pth"),
+        (["run", "--areas", "0.1,lots"], "--areas"),
+        (["run", "--areas", "0.5,0.1"], "ascending"),
+        (["run", "--steps", "0"], "at least 1"),
+        (["run", "--game", "chess"], "spatial.game"),
+        (["run", "--preset", "fast"], "torchray or paper"),
+        (["run", "--config", "/nowhere.toml"], "/nowhere.toml"),
+        (["status", "/nowhere"], "No run at /nowhere"),
+        (["score", "/nowhere"], "No run at /nowhere"),
+        (["classes", "/nowhere"], "No run at /nowhere"),
+        (["explain", "/nowhere.jpg", "--network", "shapes_cnn", "--weights", "random"], "/nowhere.jpg"),
+    ],
+)
+def test_mistakes_get_one_message_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "run" and "--network" not in arguments:
+        arguments = [*arguments, "--network", "shapes_cnn", "--weights", "random"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("preset = 'paper'\nseed = 3\n[spatial]\nareas = [0.1, 0.2]\ngame = 'hybrid'\n")
+    settings = assemble(file, None, {"spatial": {"game": "delete", "areas": None}, "steps": 7, "seed": None})
+    assert settings.spatial.areas == (0.1, 0.2)
+    assert settings.spatial.game == "delete"
+    assert settings.spatial.schedule.steps == 7
+    assert settings.spatial.mask.kernel == "paper"
+    assert settings.seed == 3
+    channel = assemble(None, None, {"method": "channel", "steps": 9})
+    assert channel.channel.schedule.steps == 9
+    assert channel.channel.schedule.ramp == 150
+    assert channel.spatial.schedule.steps == 800
+
+
+def test_unknown_keys_and_bad_toml_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[spatial]\nareaz = [0.1]\n")
+    with pytest.raises(ConfigError, match=r"spatial\.areaz"):
+        assemble(file, None, {})
+    file.write_text("[spatial\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        assemble(file, None, {})
+
+
+def test_status_score_and_classes_of_a_run(shapes: Path, tmp_path: Path) -> None:
+    spatial = compute(config(shapes), tmp_path / "spatial")
+    result = runner.invoke(app, ["status", spatial.uri])
+    assert result.exit_code == 0
+    assert "2/2 committed" in result.output
+    result = runner.invoke(app, ["score", spatial.uri, "--tolerance", "5"])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "spatial" / "scores" / "pointing.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    assert {row["method"] for row in rows} == {"spatial", "center"}
+    assert sum(int(r["hits"]) + int(r["misses"]) for r in rows if r["subset"] == "all") == 12
+    assert runner.invoke(app, ["classes", spatial.uri]).exit_code == 2
+
+    channel = compute(config(shapes, method="channel"), tmp_path / "channel")
+    result = runner.invoke(app, ["classes", channel.uri, "--top", "3"])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "channel" / "scores" / "classes.csv").open() as f:
+        classes = list(csv.DictReader(f))
+    assert sum(int(row["n"]) for row in classes) == 6
+    assert all(len(row["top_channels"].split()) == 3 for row in classes)
+
+    marker = next((tmp_path / "spatial" / "spatial").glob("*.parquet"))
+    marker.unlink()
+    result = runner.invoke(app, ["status", spatial.uri])
+    assert result.exit_code == 1
+    assert "missing" in result.output
+
+
+@pytest.mark.parametrize("method", ["spatial", "channel"])
+def test_explain_writes_pictures(shapes: Path, tmp_path: Path, method: str) -> None:
+    image = next((shapes / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))
+    out = tmp_path / "pictures"
+    arguments = ["explain", str(image), "--network", "shapes_cnn", "--weights", "random", "--out", str(out)]
+    arguments += ["--method", method, "--layer", "block4", "--areas", "0.1,0.2", "--steps", "2"]
+    result = runner.invoke(app, [*arguments, "--counts", "1,8,32"])
+    assert result.exit_code == 0, result.output
+    pictures = sorted(out.glob("*.png"))
+    assert len(pictures) == 2
+    for picture in pictures:
+        with Image.open(picture) as opened:
+            assert min(opened.size) > 100

@@ -1,0 +1,200 @@
+"""The driver on a real Ray: number of actors, killed actors, killed drivers, resume, refusal."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from rich.console import Console
+from test_worker import SETTINGS, config, timeless
+
+from pipeline.config import build_config, merge, method_trees
+from pipeline.driver import DriverError, drive
+from pipeline.prepare import prepare, worker_spec
+from pipeline.progress import ProgressReport
+from pipeline.shapes import make_shapes
+from storage import ConfigMismatch, Kind, Run
+
+PAIRS, SHARDS = 12, 6
+SLOW = {"spatial": {"schedule": {"steps": 60}}, "shard_size": 2}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shapes")
+    make_shapes(root, train=1, test=PAIRS // 2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+    yield
+    ray.shutdown()
+
+
+def progress(total: int) -> ProgressReport:
+    return ProgressReport(total, 0, Console(quiet=True))
+
+
+def hashes(run: Run) -> dict[str, str]:
+    """SHA-256 of every shard file."""
+    files = sorted(Path(run.root).glob("*/shard-*.parquet"))
+    return {str(f.relative_to(run.root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def actor_pids() -> list[int]:
+    """Processes of the actors below this one; another Ray on the machine is none of ours."""
+    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True).splitlines()
+    table = {int(pid): (int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines)}
+
+    def below(pid: int) -> bool:
+        while pid in table and pid != os.getpid():
+            pid = table[pid][0]
+        return pid == os.getpid()
+
+    return [pid for pid, (_, args) in table.items() if args.startswith("ray::ShardActor") and below(pid)]
+
+
+def assert_whole(run: Run) -> None:
+    """Every pair once, as a result."""
+    assert run.table(run.kind, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
+    assert run.table(Kind.POINTS).num_rows == 2 * PAIRS
+    assert len(run.committed()) == SHARDS
+
+
+@pytest.mark.usefixtures("cluster")
+def test_same_rows_whatever_the_number_of_actors(shapes: Path, tmp_path: Path) -> None:
+    runs = []
+    for actors in (1, 2):
+        settings = config(shapes, shard_size=2)
+        run, _ = prepare(settings, str(tmp_path / f"run{actors}"))
+        summary = drive(run, worker_spec(settings, run, "cpu"), actors, progress(PAIRS))
+        assert (summary.pairs, summary.missing, summary.lost_actors) == (PAIRS, [], 0)
+        assert_whole(run)
+        runs.append(run)
+    for kind in (Kind.SPATIAL, Kind.POINTS):
+        assert timeless(runs[0], kind).equals(timeless(runs[1], kind))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_actor_is_replaced_and_nothing_is_lost(shapes: Path, tmp_path: Path) -> None:
+    settings = config(shapes, **SLOW)
+    run, _ = prepare(settings, str(tmp_path / "run"))
+
+    def kill_one() -> None:
+        while not run.committed():
+            time.sleep(0.05)
+        os.kill(actor_pids()[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    summary = drive(run, worker_spec(settings, run, "cpu"), 2, progress(PAIRS))
+    killer.join()
+    assert summary.lost_actors == 1
+    assert summary.missing == []
+    assert summary.pairs == PAIRS
+    assert_whole(run)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_unwritable_store_ends_the_run_with_its_cause(shapes: Path, tmp_path: Path) -> None:
+    settings = config(shapes, shard_size=2)
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    points = Path(run.root) / "points"
+    points.rmdir()
+    points.write_text("a file where the folder should be")
+    with pytest.raises(DriverError, match=r"3 shards could not be computed.*NotADirectoryError"):
+        drive(run, worker_spec(settings, run, "cpu"), 1, progress(PAIRS))
+    assert run.committed() == []
+
+
+def test_another_configuration_in_the_same_place_is_refused(shapes: Path, tmp_path: Path) -> None:
+    prepare(config(shapes), str(tmp_path / "run"))
+    run, existed = prepare(config(shapes), str(tmp_path / "run"))
+    assert existed
+    with pytest.raises(ConfigMismatch, match=r"config\.spatial\.schedule\.steps: 4 -> 5"):
+        prepare(config(shapes, spatial={"schedule": {"steps": 5}}), run.uri)
+    with pytest.raises(ConfigMismatch, match=r"config\.seed: 0 -> 7"):
+        prepare(config(shapes, seed=7, dataset={"root": str(tmp_path / "other")}), run.uri)
+
+
+@pytest.fixture
+def command(shapes: Path, tmp_path: Path) -> list[str]:
+    """`extremal run` of a run of several seconds, in a process of its own."""
+    toml = tmp_path / "run.toml"
+    tree = merge(merge(method_trees("torchray"), SETTINGS), SLOW)
+    build_config(tree)
+    toml.write_text(
+        f"method = 'spatial'\nbatch = 2\nshard_size = 2\n"
+        f"[dataset]\nname = 'shapes'\nroot = '{shapes}'\nsplit = 'test'\n"
+        "[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"
+        "[spatial]\nareas = [0.1, 0.3]\n[spatial.mask]\nstep = 8\nsigma = 8.0\n"
+        "[spatial.schedule]\nsteps = 150\n"
+    )
+    return [sys.executable, "-m", "jobs.cli", "run", "--config", str(toml), "--actors", "1"]
+
+
+def start(command: list[str], out: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--out", str(out)],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def wait_for_a_shard(out: Path, process: "subprocess.Popen[str]") -> Run:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        run = Run.find(str(out))
+        if run is not None and run.committed():
+            return run
+        time.sleep(0.05)
+    pytest.fail(f"no shard was committed: {process.communicate()[0]}")
+
+
+def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(command, out)
+    run = wait_for_a_shard(out, process)
+    process.kill()  # SIGKILL: nothing can be cleaned up
+    process.wait()
+    time.sleep(5)  # an orphaned actor may commit one more shard before Ray ends it
+    before = hashes(run)
+    assert 0 < len(run.committed()) < SHARDS
+    again = start(command, out)
+    text = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, text
+    assert "resuming" in text
+    assert_whole(run)
+    after = hashes(run)
+    assert {name: after[name] for name in before} == before
+    finished = start(command, out)
+    assert "nothing left to compute" in finished.communicate(timeout=120)[0]
+    assert finished.returncode == 0
+    assert hashes(run) == after
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_resume(
+    command: list[str], tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "run"
+    process = start(command, out)
+    wait_for_a_shard(out, process)
+    process.send_signal(number)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == code, text
+    assert "run the same command to resume" in text
+    assert "Traceback" not in text

@@ -38,7 +38,7 @@ def show_scores(uri: str, tolerance: float, console: Console) -> None:
         run.write_scores("monotonicity", steps),
     ]
     for path in written:
-        console.print(f"wrote {path}", style="dim", highlight=False)
+        console.print(f"wrote {path}", style="dim", highlight=False, soft_wrap=True)
 
 
 def show_classes(uri: str, top: int, console: Console) -> None:
@@ -52,7 +52,7 @@ def show_classes(uri: str, top: int, console: Console) -> None:
     table = class_channels(run, top)
     print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
     path = run.write_scores("classes", table, hidden=("mean_mask",))
-    console.print(f"wrote {path} (mean masks are in classes.parquet)", style="dim", highlight=False)
+    console.print(f"wrote {path} (mean masks are in classes.parquet)", style="dim", highlight=False, soft_wrap=True)
 
 
 def _layer(run: Run) -> str:

@@ -22,7 +22,9 @@ BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 RESUME = "Committed shards are safe in {}; run the same command to resume."
 
 RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run (its --out).")]
-Config = Annotated[Path | None, typer.Option(help="TOML file with any of these settings; flags win.")]
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file with the keys of run.json's `config`; flags win.")
+]
 Network = Annotated[
     str | None,
     typer.Option(help="torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function of your own."),
@@ -37,7 +39,10 @@ Areas = Annotated[str | None, typer.Option(help="Fractions to keep, e.g. 0.05,0.
 Counts = Annotated[str | None, typer.Option(help="Channels to keep, e.g. 1,10,50. [default: the paper's]")]
 Game = Annotated[str | None, typer.Option(help="preserve, delete or hybrid. [default: preserve]")]
 PresetName = Annotated[str | None, typer.Option("--preset", help="torchray or paper. [default: torchray]")]
-Steps = Annotated[int | None, typer.Option(help="Iterations. [default: the preset's]")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Iterations; lambda still grows per step. [default: the preset's]"),
+]
 Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels.")]
 Crop = Annotated[int | None, typer.Option(help="Central square, pixels; 0 = the whole image.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")]
@@ -106,7 +111,7 @@ def run(
     batch: Annotated[int | None, typer.Option(help="Pairs computed together. [default: 4]")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Pairs per commit. [default: 32]")] = None,
     actors: Annotated[
-        int | None, typer.Option(help="Worker processes. [default: one per GPU, or by CPUs]")
+        int | None, typer.Option(min=1, help="Worker processes. [default: one per GPU, or by CPUs]")
     ] = None,
     threads: Threads = None,
     device: Device = None,
@@ -233,7 +238,6 @@ def explain(
     resize: Resize = None,
     crop: Crop = None,
     seed: Seed = None,
-    threads: Threads = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explained"),
 ) -> None:
     """One image: masks as PNG overlays beside a plot of score against area."""
@@ -244,12 +248,9 @@ def explain(
         "spatial": {"game": game},
         "channel": {"layer": layer},
         "seed": seed,
-        "threads": threads,
         "steps": steps,
     }
     with _explained():
-        import os
-
         from jobs.explain import explain as explain_image
         from jobs.options import assemble, numbers
         from pipeline.config import ConfigError
@@ -257,7 +258,6 @@ def explain(
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
-        flags["threads"] = threads or os.cpu_count()
         settings = assemble(config, preset, flags)
         try:
             files = explain_image(image, network_arguments(settings), settings, out, Console(stderr=True))
@@ -273,9 +273,9 @@ def demo(
         "extremal-demo"
     ),
     pairs: Annotated[int, typer.Option(min=2, help="Pairs to explain.")] = 64,
-    actors: Annotated[int | None, typer.Option(help="Worker processes. [default: by CPUs]")] = None,
+    actors: Annotated[int | None, typer.Option(min=1, help="Worker processes. [default: by CPUs]")] = None,
 ) -> None:
-    """The whole way on synthetic shapes: draw, train, explain, score. About three minutes on two cores."""
+    """The whole way on synthetic shapes: draw, train, explain, score. A few minutes on two cores."""
     with _explained():
         from jobs.demo import run_demo
 

@@ -26,7 +26,6 @@ def explain(
         ImageError, NetworkError, LayerError, ConfigError: with the fix.
         OSError: `out` cannot be written.
     """
-    torch.set_num_threads(config.threads)
     network = load_network(**network_arguments)  # type: ignore[arg-type]
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     x = network.preprocess(decode(path))[None].to(network.device)

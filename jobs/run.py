@@ -37,7 +37,7 @@ def execute(
         console.print("nothing left to compute")
         return run, COMPLETE
     started_here = not ray.is_initialized()
-    count = start_ray(actors, config.threads)
+    count = start_ray(actors, config.threads, device)
     try:
         with ProgressReport(pairs, _pairs_done(run), console) as progress:
             summary = drive(run, worker_spec(config, run, device), count, progress)
@@ -58,9 +58,14 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h){lost}")
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
     if failures:
-        console.print(f"{len(failures)} pairs failed (all in {run.uri}/failures), for example:")
+        console.print(
+            f"{len(failures)} pairs failed (all in {run.uri}/failures), for example:", soft_wrap=True
+        )
         for row in failures[:3]:
             console.print(f"  {row['path']} [{row['stage']}]: {row['error']}", markup=False)
+    if len(failures) == run.manifest["dataset"]["pairs"]:
+        console.print("FAILED: there is not one result", style="bold red")
+        return INCOMPLETE
     if not summary.missing:
         return COMPLETE
     shown = ", ".join(map(str, summary.missing[:10])) + (" ..." if len(summary.missing) > 10 else "")

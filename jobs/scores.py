@@ -6,7 +6,7 @@ from pipeline.classes import class_channels
 from pipeline.monotonicity import monotonicity, monotonicity_summary
 from pipeline.pointing import pointing, pointing_summary
 from pipeline.report import print_table
-from storage import Run
+from storage import Kind, Run
 
 SUMMARY_COLUMNS = ["method", "subset", "class_mean", "pooled", "skipped"]
 MONOTONICITY_COLUMNS = ["n", "passed", "failed", "vacuous", "pass_of_tested", "pass_of_all"]
@@ -52,7 +52,9 @@ def show_classes(uri: str, top: int, console: Console) -> None:
     table = class_channels(run, top)
     print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
     path = run.write_scores("classes", table, hidden=("mean_mask",))
-    console.print(f"wrote {path} (mean masks are in classes.parquet)", style="dim", highlight=False, soft_wrap=True)
+    console.print(
+        f"wrote {path} (mean masks are in classes.parquet)", style="dim", highlight=False, soft_wrap=True
+    )
 
 
 def _layer(run: Run) -> str:
@@ -60,6 +62,11 @@ def _layer(run: Run) -> str:
 
 
 def _warn_incomplete(run: Run, console: Console) -> None:
+    failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+    if failed:
+        console.print(
+            f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score"
+        )
     shards, done = run.manifest["dataset"]["shards"], len(run.committed())
     if done < shards:
         console.print(f"warning: only {done} of {shards} shards are committed; scores are of those only")

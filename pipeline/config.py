@@ -35,6 +35,10 @@ class DatasetConfig:
     target: int | None = None
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError("limit must be at least 1")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -73,6 +77,8 @@ class RunConfig:
         for name in ("batch", "shard_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.seed < 0:
+            raise ValueError("seed must not be negative")
 
     def identity(self) -> dict[str, Any]:
         """What must agree for a run to be continued: no locations, no settings of the other method."""

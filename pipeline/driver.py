@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline.progress import ProgressReport
 from storage import Run
@@ -69,11 +69,12 @@ class _Busy:
     failed: int = 0
 
 
-def start_ray(actors: int | None, threads: int) -> int:
+def start_ray(actors: int | None, threads: int, device: str | None = None) -> int:
     """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine.
 
     Args:
         actors: wanted number; None = one per GPU, or as many as the CPUs allow.
+        device: as in WorkerSpec.
 
     Returns:
         The number of actors.
@@ -88,7 +89,8 @@ def start_ray(actors: int | None, threads: int) -> int:
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if not os.environ.get("RAY_ADDRESS"):
             cpus = max(os.cpu_count() or 1, (actors or 1) * threads)
-            options |= {"num_cpus": cpus, "include_dashboard": False}
+            # `local`: another Ray may run on this machine, and would refuse these numbers.
+            options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
             # Nothing but numbers passes through the object store.
             options["object_store_memory"] = 100 * 1024**2
         try:
@@ -99,11 +101,18 @@ def start_ray(actors: int | None, threads: int) -> int:
             ) from error
     if actors is not None:
         return actors
-    return int(_resource("GPU")) or max(1, int(_resource("CPU")) // threads)
+    return int(_gpus(device) * _resource("GPU")) or max(1, int(_resource("CPU")) // threads)
 
 
 def _resource(name: str) -> float:
     return float(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]
+
+
+def _gpus(device: str | None) -> int:
+    """GPUs of an actor. A cluster that has none yet may grow one, but only when it is asked."""
+    if device is not None:
+        return int(device != "cpu")
+    return int(_resource("GPU") >= 1)
 
 
 def drive(run: Run, spec: WorkerSpec, actors: int, progress: ProgressReport) -> Summary:
@@ -135,9 +144,8 @@ class _Loop:
     def __init__(
         self, spec: WorkerSpec, actors: int, shards: Iterable[int], progress: ProgressReport
     ) -> None:
-        gpus = 1 if _resource("GPU") >= 1 and spec.device != "cpu" else 0
         self._factory = ShardActor.options(  # type: ignore[attr-defined]
-            num_cpus=spec.threads, num_gpus=gpus
+            num_cpus=spec.threads, num_gpus=_gpus(spec.device)
         )
         self._spec = spec
         self._queue = deque(shards)
@@ -181,10 +189,11 @@ class _Loop:
         except RayError as error:
             _kill(actor)
             self._failed_starts += 1
-            if self._failed_starts >= MAX_OWN_FAILURES:
+            if self._failed_starts >= MAX_OWN_FAILURES and not self._busy:
                 raise DriverError(f"Actors do not start: {_cause(error)}") from error
             self._start_actor()
             return
+        self._failed_starts = 0
         log.info("actor ready on %s", device)
         self._give_work(actor)
 
@@ -208,7 +217,7 @@ class _Loop:
         except RayTaskError as error:
             self._take_back(stream, _cause(error), self._own, MAX_OWN_FAILURES)
             self._give_work(busy.actor)
-        except RayActorError as error:
+        except RayError as error:  # the actor, its node or its memory is lost
             _kill(busy.actor)
             self.summary.lost_actors += 1
             self._take_back(stream, _cause(error), self._lost, MAX_LOST_ACTORS)

@@ -111,6 +111,6 @@ def _shape(row: dict[str, Any], root: Path, preprocess: Preprocess) -> object:
         try:
             with Image.open(root / row["path"]) as image:
                 size = image.size
-        except (OSError, ValueError, Image.DecompressionBombError):
+        except Exception:  # decoders raise nearly anything; the worker will say what is wrong
             return None
     return preprocess.input_shape(*size) if min(size) > 0 else None

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.config import ConfigError, RunConfig
-from pipeline.datasets import open_dataset
+from pipeline.datasets import Dataset, open_dataset
 from pipeline.plan import make_plan
 from storage import Kind, Run
 from workers.networks import Network, load_network
@@ -50,32 +50,29 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         The run, and whether it was there before.
 
     Raises:
-        ConfigMismatch: `out` holds a run of another configuration or of other weights.
+        ConfigMismatch: `out` holds a run of another configuration, of other weights or other pairs.
         ConfigError, DatasetError, NetworkError, LayerError, RunError: with the fix.
     """
     network = load_network(**network_arguments(config))
-    identity = {"config": config.identity(), "model": _model(network)}
+    _check_method(config, network)
+    dataset = _open(config)
+    if config.dataset.target is not None and not 0 <= config.dataset.target < network.outputs:
+        raise ConfigError(
+            f"target {config.dataset.target}: {network.name} has outputs 0 to {network.outputs - 1}."
+        )
+    plan = make_plan(dataset, network.outputs, network.preprocess, config)
+    # The pairs belong to the identity: a list that changed since would not fit the committed shards.
+    identity = {
+        "config": config.identity(),
+        "model": _model(network),
+        "data": {"fingerprint": plan.fingerprint, "pairs": plan.table.num_rows},
+    }
     existing = Run.find(out)
     if existing is not None:
         existing.check(identity)
+        existing.sweep()
+        _warn_versions(existing)
         return existing, True
-    if config.method == "channel":
-        split = split_network(network, config.channel.layer)
-        if config.channel.counts and config.channel.counts[-1] > split.channels:
-            raise ConfigError(
-                f"channel.counts go up to {config.channel.counts[-1]}, but layer {config.channel.layer} "
-                f"has {split.channels} channels. Lower the counts or leave them out."
-            )
-    dataset = open_dataset(
-        config.dataset.name,
-        config.dataset.root,
-        config.dataset.split,
-        labels=config.dataset.labels,
-        difficult_list=config.dataset.difficult_list,
-        seed=config.seed,
-        target=config.dataset.target,
-    )
-    plan = make_plan(dataset, network.outputs, network.preprocess, config)
     if plan.table.num_rows == 0:
         raise ConfigError(
             f"There is nothing to do: {config.dataset.name} at {config.dataset.root} gives no pair "
@@ -90,7 +87,6 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         "dataset": {
             "root": dataset.root,
             "classes": list(dataset.classes),
-            "fingerprint": plan.fingerprint,
             "pairs": plan.table.num_rows,
             "shards": plan.shards,
             "excluded": plan.excluded,
@@ -99,6 +95,38 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         "versions": _versions(),
     }
     return Run.create(out, manifest, plan.table), False
+
+
+def _open(config: RunConfig) -> Dataset:
+    wanted = config.dataset
+    if not wanted.root:
+        raise ConfigError("Give the folder of the dataset: --root DIR.")
+    return open_dataset(
+        wanted.name,
+        wanted.root,
+        wanted.split,
+        labels=wanted.labels,
+        difficult_list=wanted.difficult_list,
+        target=wanted.target,
+    )
+
+
+def _check_method(config: RunConfig, network: Network) -> None:
+    if config.method != "channel":
+        return
+    split = split_network(network, config.channel.layer)
+    if config.channel.counts and config.channel.counts[-1] > split.channels:
+        raise ConfigError(
+            f"channel.counts go up to {config.channel.counts[-1]}, but layer {config.channel.layer} "
+            f"has {split.channels} channels. Lower the counts or leave them out."
+        )
+
+
+def _warn_versions(run: Run) -> None:
+    for package, now in _versions().items():
+        before = run.manifest.get("versions", {}).get(package)
+        if before != now:
+            log.warning("the run began with %s %s, this is %s: last bits may differ", package, before, now)
 
 
 def worker_spec(config: RunConfig, run: Run, device: str | None = None) -> WorkerSpec:

@@ -4,7 +4,7 @@
     plan.parquet                      every pair, with its shard and batch
     spatial/shard-000123.parquet      results (or channel/): its presence means that the shard is done
     points/shard-000123.parquet       points for the pointing game
-    failures/shard-000123.parquet     pairs that could not be computed, only where there are any
+    failures/shard-000123.parquet     pairs that could not be computed, often none
     scores/*.parquet, *.csv           what the aggregators made of it
 
 The file of the main kind is written last, so a shard is committed by one atomic step; the others are
@@ -22,10 +22,11 @@ import pyarrow.csv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from storage.files import list_names, open_filesystem, write_bytes
+from storage.files import list_names, open_filesystem, sweep_temps, write_bytes
 from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
 
-IDENTITY = ("config", "model")
+IDENTITY = ("config", "model", "data")
+PLAN_ROWS = 1024  # a worker reads the row groups of its shard, not the plan
 _ABSENT = "(absent)"
 # What a damaged Parquet file makes pyarrow raise: found by flipping bits.
 _DAMAGE = (OSError, ValueError, KeyError, pa.ArrowException)
@@ -78,12 +79,32 @@ def _schema(kind: Kind, columns: Sequence[str] | None) -> pa.Schema:
     return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
 
-def _parquet_bytes(table: pa.Table) -> bytes:
+def _is_shard(name: str) -> bool:
+    return name.startswith("shard-") and name.endswith(".parquet") and name[6:-8].isdigit()
+
+
+def _locate(uri: str) -> tuple[pafs.FileSystem, str, str]:
+    """Filesystem, path, and a URI that means the same in every process: local paths become absolute."""
+    try:
+        filesystem, root = open_filesystem(uri)
+    except (ValueError, OSError) as error:
+        raise RunError(f"{uri} is no place for a run: {error}. Give a folder or an s3:// URI.") from error
+    return filesystem, root, uri if "://" in uri else root
+
+
+def _parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
     sink = pa.BufferOutputStream()
     # Strings repeat (class names, paths); masks and scores do not, and a dictionary only slows them.
     dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
     # Random bits of a mask still decode: without checksums most damage would pass unseen.
-    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionary, write_page_checksum=True)
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=row_group_size,
+        compression="zstd",
+        use_dictionary=dictionary,
+        write_page_checksum=True,
+    )
     return bytes(sink.getvalue())
 
 
@@ -105,11 +126,11 @@ class Run:
         Raises:
             RunError: run.json is there but unreadable or of another schema version.
         """
-        filesystem, root = open_filesystem(uri)
+        filesystem, root, uri = _locate(uri)
         path = f"{root}/run.json"
-        if filesystem.get_file_info(path).type == pafs.FileType.NotFound:
-            return None
         try:
+            if filesystem.get_file_info(path).type == pafs.FileType.NotFound:
+                return None
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
             version = manifest["schema_version"]
@@ -147,7 +168,7 @@ class Run:
         Raises:
             RunError: the directory cannot be written.
         """
-        filesystem, root = open_filesystem(uri)
+        filesystem, root, uri = _locate(uri)
         identity = {key: manifest[key] for key in IDENTITY}
         full = {
             "schema_version": SCHEMA_VERSION,
@@ -158,7 +179,13 @@ class Run:
             filesystem.create_dir(root, recursive=True)
             for kind in (Kind(manifest["kind"]), Kind.POINTS, Kind.FAILURES):
                 filesystem.create_dir(f"{root}/{kind.value}", recursive=True)
-            write_bytes(filesystem, f"{root}/plan.parquet", _parquet_bytes(plan.cast(PLAN)))
+                if any(_is_shard(name) for name in list_names(filesystem, f"{root}/{kind.value}")):
+                    raise RunError(
+                        f"{root}/{kind.value} holds shards, but {uri} has no run.json that says of what. "
+                        "Restore run.json, or choose another directory."
+                    )
+            content = _parquet_bytes(plan.cast(PLAN), row_group_size=PLAN_ROWS)
+            write_bytes(filesystem, f"{root}/plan.parquet", content)
             write_bytes(filesystem, f"{root}/run.json", json.dumps(full, indent=2).encode())
         except OSError as error:
             raise RunError(
@@ -218,11 +245,7 @@ class Run:
 
     def _shards_of(self, kind: Kind) -> list[int]:
         names = list_names(self.filesystem, f"{self.root}/{kind.value}")
-        return sorted(
-            int(name[6:-8])
-            for name in names
-            if name.startswith("shard-") and name.endswith(".parquet") and name[6:-8].isdigit()
-        )
+        return sorted(int(name[6:-8]) for name in names if _is_shard(name))
 
     def committed(self) -> list[int]:
         """Numbers of the committed shards, ascending."""
@@ -239,15 +262,21 @@ class Run:
             raise ValueError(
                 f"shard {shard} has no {self.kind.value} table, without which it is not committed"
             )
-        for kind in sorted(tables, key=lambda kind: kind == self.kind):
-            if kind != Kind.FAILURES or tables[kind].num_rows:
-                self._write_shard(shard, kind, tables[kind].cast(SCHEMAS[kind]))
-        if Kind.FAILURES not in tables or not tables[Kind.FAILURES].num_rows:
-            # An earlier attempt may have left rows that no longer hold. Only now: killed in between,
-            # a pair is then both failed and computed, and not lost from both.
-            path = self._shard_path(shard, Kind.FAILURES)
-            if self.filesystem.get_file_info(path).type != pafs.FileType.NotFound:
-                self.filesystem.delete_file(path)
+        # Kinds without rows are written too: they replace what an uncommitted attempt may have left, and
+        # a reader's `failures/*.parquet` always finds a file.
+        for kind in sorted((self.kind, Kind.POINTS, Kind.FAILURES), key=lambda kind: kind == self.kind):
+            table = tables.get(kind, SCHEMAS[kind].empty_table())
+            self._write_shard(shard, kind, table.cast(SCHEMAS[kind]))
+
+    def is_committed(self, shard: int) -> bool:
+        """Whether a shard is committed now, by whomever."""
+        info = self.filesystem.get_file_info(self._shard_path(shard, self.kind))
+        return bool(info.type != pafs.FileType.NotFound)
+
+    def sweep(self) -> None:
+        """Delete temporary files that processes killed over a day ago left in a local run."""
+        for kind in (self.kind, Kind.POINTS, Kind.FAILURES):
+            sweep_temps(self.filesystem, f"{self.root}/{kind.value}")
 
     def _shard_path(self, shard: int, kind: Kind) -> str:
         return f"{self.root}/{kind.value}/{_shard_name(shard)}"

@@ -113,7 +113,7 @@ CHANNEL = pa.schema(
         _field("a_star", pa.int32(), "smallest count whose binary mask reaches tau", nullable=True),
         _field("a_star_soft", pa.int32(), "the same for the mask as optimized", nullable=True),
         _field("saliency_shape", _INTS, "rows, columns of the saliency map"),
-        _field("saliency", _HALVES, "eq. 11: sum of the activations weighted by the mask of a_star"),
+        _field("saliency", _FLOATS, "eq. 11: sum of the activations weighted by the mask of a_star"),
         _field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ]
 )

@@ -48,7 +48,7 @@ def plan(shards: Sequence[int]) -> pa.Table:
 
 def manifest(kind: Kind, **config: Any) -> dict[str, Any]:
     """A manifest whose identity is the given config and a fixed model."""
-    return {"config": config, "model": {"name": "toy", "sha256": "00"}, "kind": kind.value}
+    return {"config": config, "model": {"name": "toy", "sha256": "00"}, "data": {}, "kind": kind.value}
 
 
 def make_run(

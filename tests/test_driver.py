@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import ray
 from rich.console import Console
-from test_worker import SETTINGS, config, timeless
+from test_worker import config, timeless
 
-from pipeline.config import build_config, merge, method_trees
 from pipeline.driver import DriverError, drive
 from pipeline.prepare import prepare, worker_spec
 from pipeline.progress import ProgressReport
@@ -130,8 +129,6 @@ def test_another_configuration_in_the_same_place_is_refused(shapes: Path, tmp_pa
 def command(shapes: Path, tmp_path: Path) -> list[str]:
     """`extremal run` of a run of several seconds, in a process of its own."""
     toml = tmp_path / "run.toml"
-    tree = merge(merge(method_trees("torchray"), SETTINGS), SLOW)
-    build_config(tree)
     toml.write_text(
         f"method = 'spatial'\nbatch = 2\nshard_size = 2\n"
         f"[dataset]\nname = 'shapes'\nroot = '{shapes}'\nsplit = 'test'\n"
@@ -170,7 +167,7 @@ def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tm
     run = wait_for_a_shard(out, process)
     process.kill()  # SIGKILL: nothing can be cleaned up
     process.wait()
-    time.sleep(5)  # an orphaned actor may commit one more shard before Ray ends it
+    time.sleep(2)  # an orphaned actor may commit one more shard before Ray ends it
     before = hashes(run)
     assert 0 < len(run.committed()) < SHARDS
     again = start(command, out)

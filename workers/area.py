@@ -1,5 +1,6 @@
 """The ranking area loss (section 3.3), by selection instead of sorting."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ class _AreaTerm(torch.autograd.Function):
     def forward(ctx: Any, masks: Tensor, kept: tuple[int, ...]) -> Tensor:
         n, pixels = masks.shape
         threshold = torch.empty(n, 1, dtype=masks.dtype, device=masks.device)
-        counts = torch.tensor(kept, device=masks.device).repeat(n // len(kept))
+        counts = _counts(kept, masks.device).repeat(n // len(kept))
         for i, k in enumerate(kept):
             rows = slice(i, None, len(kept))
             if k:
@@ -34,6 +35,12 @@ class _AreaTerm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         masks, chosen = ctx.saved_tensors
         return (masks - chosen) * (grad * (2 / masks.shape[1]))[:, None], None
+
+
+@lru_cache(maxsize=64)
+def _counts(kept: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept on the device: a copy in every step would make it wait."""
+    return torch.tensor(kept, device=device)
 
 
 def area_term(masks: Tensor, kept: tuple[int, ...]) -> Tensor:

@@ -87,7 +87,10 @@ def channel_attribution(
     config = replace(config, schedule=with_steps(config.schedule, steps))
     check_batch(images, targets)
     with frozen(network) as net:
-        split = split or split_network(net, config.layer)
+        height, width = images.shape[-2:]
+        split = split or split_network(net, config.layer, (height, width) if height == width else None)
+        if split.layer != config.layer:
+            raise ValueError(f"the network was split at {split.layer}, not at {config.layer}")
         with torch.no_grad():
             activation = split.head(images.to(net.device))
         return _run(split, activation, targets.to(net.device), config)
@@ -104,9 +107,9 @@ def _run(split: Split, activation: Activation, targets: Tensor, config: ChannelC
     def score(masks: Tensor) -> Tensor:
         """(B*M,K) masks, M consecutive ones per image -> (B*M,) scores."""
         repeats = len(masks) // batch
-        shape = [len(masks)] + [1] * (value.ndim - 1)
-        shape[dim] = channels
-        masked = value.repeat_interleave(repeats, 0) * masks.view(shape)
+        shape = [batch, repeats] + [1] * (value.ndim - 1)
+        shape[dim + 1] = channels
+        masked = (value[:, None] * masks.view(shape)).flatten(0, 1)
         return pick(split.tail(masked, activation, repeats), targets.repeat_interleave(repeats))
 
     def evaluate(params: Tensor, step: int) -> tuple[Tensor, Tensor]:

@@ -75,8 +75,8 @@ class MaskConfig:
     def __post_init__(self) -> None:
         if self.step < 1 or self.sigma <= 0 or self.inverse_temperature <= 0:
             raise ValueError("mask step, sigma and inverse_temperature must be positive")
-        if self.inverse_temperature > 80:
-            raise ValueError(f"inverse_temperature {self.inverse_temperature} overflows float32: at most 80")
+        if self.inverse_temperature > 60:
+            raise ValueError(f"inverse_temperature {self.inverse_temperature} overflows float32: at most 60")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Image files to network inputs: decoding, resizing, cropping, normalising."""
 
+import errno
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,11 @@ from torchvision.transforms.v2 import functional
 F: Any = functional  # torchvision's own types know tensors only
 # PIL only warns up to twice its own limit; here the limit is an error. Pixels.
 MAX_PIXELS = 89_478_485
+
+
+# Errors of the operating system that say something of the file and not of the machine.
+_OF_THE_FILE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
+_OF_THE_FILE |= {errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class ImageError(Exception):
@@ -41,14 +47,22 @@ def decode(source: bytes | str | Path) -> Image.Image:
             return _to_rgb(image)
     except ImageError:
         raise
-    except FileNotFoundError:
-        raise ImageError(f"{name}: no such file") from None
-    # Decoders of corrupt files raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except OSError as error:
+        # Lost storage or too many open files are no fault of the image: the shard is tried again.
+        if error.errno is not None and error.errno not in _OF_THE_FILE:
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise ImageError(f"{name}: no such file") from None
+        raise ImageError(f"{name}: {_cause(error)}") from error
+    # Decoders of corrupt files raise nearly anything: SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        # PIL's own text ends in the address of a BytesIO, which differs in every run.
-        unknown = isinstance(error, UnidentifiedImageError)
-        cause = "not an image, or of an unknown format" if unknown else error
-        raise ImageError(f"{name}: cannot be decoded: {cause}") from error
+        raise ImageError(f"{name}: cannot be decoded: {error}") from error
+
+
+def _cause(error: OSError) -> str:
+    # PIL's own text ends in the address of a BytesIO, which differs in every run.
+    unknown = isinstance(error, UnidentifiedImageError)
+    return f"cannot be decoded: {'not an image, or of an unknown format' if unknown else error}"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -12,6 +12,13 @@ from workers.config import SpatialConfig
 Border = Literal["zero", "renormalize"]
 
 
+def gaussian_kernel(sigma: float, radius: int) -> Tensor:
+    """(2 radius + 1) float64 weights of a Gaussian, with sum one."""
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
+    return kernel / kernel.sum()
+
+
 def gaussian_blur(images: Tensor, sigma: float, border: Border = "zero") -> Tensor:
     """Separable Gaussian blur, cut at ceil(4 sigma).
 
@@ -26,9 +33,7 @@ def gaussian_blur(images: Tensor, sigma: float, border: Border = "zero") -> Tens
     if sigma <= 0:
         return images
     radius = math.ceil(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).to(images)
+    kernel = gaussian_kernel(sigma, radius).to(images)
 
     def blur(x: Tensor) -> Tensor:
         flat = x.reshape(-1, 1, *x.shape[-2:])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workers.channel import ChannelResult
+from workers.images import ImageError
 from workers.points import Region
 from workers.regions import distance2
 from workers.spatial import SpatialResult
@@ -33,6 +34,20 @@ def pair_seed(seed: int, row: Row) -> int:
     """Seed of a pair, from the run's seed, the image and the class alone: in [0, 2**63)."""
     key = f"{seed}\n{row['image_id']}\n{row['class_id']}\n{row['class_name']}"
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+def check_size(row: Row, size: tuple[int, int]) -> None:
+    """Refuse an image (width, height) of another size than its annotation: its boxes mean other pixels.
+
+    Raises:
+        ImageError: with both sizes.
+    """
+    annotated = (row["width"], row["height"])
+    if None not in annotated and annotated != size:
+        raise ImageError(
+            f"{row['path']} is {size[0]}x{size[1]}, but its annotation was made for "
+            f"{annotated[0]}x{annotated[1]}: the file is not the annotated one"
+        )
 
 
 def failure(row: Row, stage: str, error: Exception) -> Row:
@@ -131,10 +146,10 @@ def channel_rows(result: ChannelResult) -> list[Row]:
 
 
 def _flat_rows(tensors: dict[str, Tensor], scores: str) -> list[Row]:
-    """Tensors of B problems -> B rows of scalars and flat arrays; masks and saliency become float16."""
+    """Tensors of B problems -> B rows of scalars and flat arrays; masks and parameters become float16."""
     if not torch.isfinite(tensors[scores]).all():
         raise FloatingPointError("a score became infinite or not a number during the optimization")
-    halves = {"params", "masks", "saliency"}
+    halves = {"params", "masks"}
     host = {
         name: tensor.detach().to(torch.float16 if name in halves else torch.float32).cpu().numpy()
         for name, tensor in tensors.items()

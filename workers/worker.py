@@ -17,9 +17,9 @@ from storage.schema import SCHEMAS
 from workers.channel import channel_attribution
 from workers.config import ChannelConfig, SpatialConfig
 from workers.images import ImageError, decode
-from workers.networks import Network, load_network
+from workers.networks import Network, NetworkError, load_network
 from workers.points import locate
-from workers.rows import KEY, Item, Row, channel_rows, failure, pair_seed, point_row, spatial_rows
+from workers.rows import KEY, Item, Row, channel_rows, check_size, failure, pair_seed, point_row, spatial_rows
 from workers.spatial import extremal_perturbation
 from workers.split import Split, split_network
 
@@ -66,10 +66,20 @@ class Worker:
             NetworkError, LayerError, RunError: with the fix.
         """
         torch.set_num_threads(spec.threads)
+        # A pair's result must not depend on what ran before it on the device, nor its a* on TF32's rounding.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         self.spec = spec
         device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.network = (network or load_network(**spec.network)).to(device)
         self.run = Run.open(spec.run)
+        expected = self.run.manifest["model"]["weights_sha256"]
+        if self.network.fingerprint != expected:
+            raise NetworkError(
+                f"{self.network.name} has other weights here ({self.network.fingerprint[:12]}) than when "
+                f"the run was planned ({expected[:12]}). Give every machine the same file."
+            )
         self._split: Split | None = None
         if isinstance(spec.method, ChannelConfig):
             self._split = split_network(self.network, spec.method.layer)
@@ -80,6 +90,10 @@ class Worker:
         Raises:
             OSError, RunError: the store or the plan cannot be used. Errors of an image are rows instead.
         """
+        if self.run.is_committed(shard):
+            # A driver that was killed left an actor behind, which finished it: its file stays as it is.
+            yield Progress(self.run.shard_plan(shard).num_rows, 0)
+            return
         results: list[Row] = []
         points: list[Row] = []
         failures: list[Row] = []
@@ -110,8 +124,9 @@ class Worker:
                 continue
             try:
                 image = decode(Path(self.spec.root) / row["path"])
+                check_size(row, image.size)
                 tensor = self.network.preprocess(image)
-            except (ImageError, OSError, ValueError, MemoryError) as error:
+            except (ImageError, ValueError, MemoryError) as error:
                 failures.append(failure(row, "decode", error))
                 continue
             region = self.network.preprocess.region(*image.size)
@@ -130,6 +145,8 @@ class Worker:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
             if len(items) == 1:
+                # A device that is broken for good fails here too, and takes its actor with it.
+                torch.zeros(1, device=self.network.device).sum().item()
                 failures.append(failure(items[0].row, "optimize", error))
                 return
             log.warning("%d pairs failed together, trying halves: %s", len(items), error)
@@ -184,9 +201,9 @@ class Worker:
         spatial = isinstance(self.spec.method, SpatialConfig)
         smooth = self.spec.method.smooth if isinstance(self.spec.method, SpatialConfig) else 0.0
         found = {
-            ("spatial" if spatial else "channel"): locate(
-                saliency, item.region, item.width, item.height, smooth
-            ),
             "center": (item.width // 2, item.height // 2),
         }
+        if saliency.numel() > 1:  # a layer without space has no place to point at
+            method = "spatial" if spatial else "channel"
+            found[method] = locate(saliency, item.region, item.width, item.height, smooth)
         return [point_row(item, method, x, y) for method, (x, y) in found.items()]

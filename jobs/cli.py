@@ -56,6 +56,11 @@ def main() -> None:
     app()
 
 
+def _console(stderr: bool = False) -> Console:
+    """Paths and class names are printed as they are: square brackets in them are no markup."""
+    return Console(stderr=stderr, markup=False, highlight=False)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
@@ -157,7 +162,7 @@ def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int
     from jobs.run import execute
 
     try:
-        return execute(settings, out, actors, device, Console(stderr=True))[1]
+        return execute(settings, out, actors, device, _console(stderr=True))[1]
     except KeyboardInterrupt:
         typer.echo(f"\nstopped. {RESUME.format(out)}", err=True)
         return INTERRUPTED
@@ -173,7 +178,7 @@ def status(uri: RunUri) -> None:
     from storage import RunError
 
     try:
-        complete = show_status(uri, Console())
+        complete = show_status(uri, _console())
     except RunError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
@@ -195,7 +200,7 @@ def score(
     from storage import RunError
 
     try:
-        show_scores(uri, tolerance, Console())
+        show_scores(uri, tolerance, _console())
     except (RunError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
@@ -211,7 +216,7 @@ def classes(
     from storage import RunError
 
     try:
-        show_classes(uri, top, Console())
+        show_classes(uri, top, _console())
     except RunError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
@@ -260,7 +265,7 @@ def explain(
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
         settings = assemble(config, preset, flags)
         try:
-            files = explain_image(image, network_arguments(settings), settings, out, Console(stderr=True))
+            files = explain_image(image, network_arguments(settings), settings, out, _console(stderr=True))
         except OSError as error:
             raise ConfigError(f"Cannot write the pictures to {out}: {error}") from error
     for file in files:
@@ -280,7 +285,7 @@ def demo(
         from jobs.demo import run_demo
 
         try:
-            code = run_demo(out, pairs, actors, Console())
+            code = run_demo(out, pairs, actors, _console())
         except KeyboardInterrupt:
             typer.echo("\nstopped. The same command continues.", err=True)
             code = INTERRUPTED

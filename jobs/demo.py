@@ -55,7 +55,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     show_classes(channel.uri, 5, console)
     picture = out / "overlays.png"
     save_overlays(spatial, root, picture)
-    console.print(f"\nLook at {picture}. Then try:", highlight=False)
+    console.print(f"\nLook at {picture}. Then try:")
     image = root / spatial.table(Kind.SPATIAL, ["path"])["path"][0].as_py()
     for command in (
         f"extremal status {spatial.uri}",
@@ -63,7 +63,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
         f"extremal explain {image} --network shapes_cnn --weights {weights}",
         f"duckdb -c \"select method, count(*) from '{spatial.uri}/points/*.parquet' group by all\"",
     ):
-        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {command}", soft_wrap=True)
     return 0
 
 
@@ -81,19 +81,19 @@ def _config(method: str, root: Path, weights: Path, pairs: int) -> RunConfig:
 
 
 def _run(config: RunConfig, out: Path, actors: int | None, console: Console) -> tuple[Run, int]:
-    console.print(f"\n[bold]{config.method} attribution[/bold]")
+    console.print(f"\n{config.method} attribution", style="bold")
     return execute(config, str(out), actors, None, console)
 
 
 def _train(root: Path, weights: Path, console: Console) -> None:
-    console.print("[bold]drawing shapes and training a small network on them[/bold] (about a minute)")
+    console.print("drawing shapes and training a small network on them (about a minute)", style="bold")
     images, labels = _training_set(root)
 
     def report(epoch: int, epochs: int, loss: float) -> None:
-        console.print(f"  epoch {epoch}/{epochs}: loss {loss:.3f}", highlight=False)
+        console.print(f"  epoch {epoch}/{epochs}: loss {loss:.3f}")
 
     network, accuracy = train_shapes_cnn(images, labels, epochs=EPOCHS, seed=0, progress=report)
-    console.print(f"  {accuracy:.0%} of {len(images)} training images have all labels right", highlight=False)
+    console.print(f"  {accuracy:.0%} of {len(images)} training images have all labels right")
     partial = weights.with_suffix(".tmp")
     torch.save(network.state_dict(), partial)
     partial.replace(weights)

@@ -40,7 +40,7 @@ def explain(
 
 def _target(network: Network, x: Tensor, wanted: int | None) -> int:
     with torch.no_grad():
-        logits = network(x)[0]
+        logits = network(x.clone())[0]  # a network may work in place on its input
     if wanted is None:
         return int(logits.argmax())
     if not 0 <= wanted < len(logits):
@@ -82,7 +82,7 @@ def _spatial(
         "area kept",
     )
     reached = "no area reaches the full score" if a_star is None else f"a* = {a_star:g}"
-    console.print(f"{name}: score {full:.2f}, fully perturbed {perturbed:.2f}; {reached}", highlight=False)
+    console.print(f"{name}: score {full:.2f}, fully perturbed {perturbed:.2f}; {reached}")
     return files
 
 
@@ -114,5 +114,5 @@ def _channel(
     )
     index = counts.index(a_star) if a_star in counts else len(counts) - 1
     top = result.masks[0, index].argsort(descending=True, stable=True)[:10].tolist()
-    console.print(f"{name}: score {full:.2f}; a* = {a_star}; top channels {top}", highlight=False)
+    console.print(f"{name}: score {full:.2f}; a* = {a_star}; top channels {top}")
     return files

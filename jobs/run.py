@@ -30,16 +30,20 @@ def execute(
     console.print(f"preparing {config.network.name} on {config.dataset.name} ...", style="dim")
     run, existed = prepare(config, out)
     pairs, shards = run.manifest["dataset"]["pairs"], run.manifest["dataset"]["shards"]
-    committed = len(run.committed())
+    missing = run.missing()
     verb = "resuming" if existed else "starting"
-    console.print(f"{verb} {run.uri}: {committed}/{shards} shards of {pairs} pairs done")
-    if committed == shards:
+    console.print(
+        f"{verb} {run.uri}: {shards - len(missing)}/{shards} shards of {pairs} pairs done",
+        markup=False,
+        soft_wrap=True,
+    )
+    if not missing:
         console.print("nothing left to compute")
         return run, COMPLETE
     started_here = not ray.is_initialized()
     count = start_ray(actors, config.threads, device)
     try:
-        with ProgressReport(pairs, _pairs_done(run), console) as progress:
+        with ProgressReport(pairs, _pairs_done(run, missing), console) as progress:
             summary = drive(run, worker_spec(config, run, device), count, progress)
     finally:
         if started_here:
@@ -47,9 +51,9 @@ def execute(
     return run, _conclude(run, summary, console)
 
 
-def _pairs_done(run: Run) -> int:
-    done = set(run.committed())
-    return sum(shard in done for shard in run.plan(["shard"])["shard"].to_pylist())
+def _pairs_done(run: Run, missing: list[int]) -> int:
+    absent = set(missing)
+    return sum(shard not in absent for shard in run.plan(["shard"])["shard"].to_pylist())
 
 
 def _conclude(run: Run, summary: Summary, console: Console) -> int:
@@ -62,7 +66,7 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
             f"{len(failures)} pairs failed (all in {run.uri}/failures), for example:", soft_wrap=True
         )
         for row in failures[:3]:
-            console.print(f"  {row['path']} [{row['stage']}]: {row['error']}", markup=False)
+            console.print(f"  {row['path']} [{row['stage']}]: {row['error']}")
     if len(failures) == run.manifest["dataset"]["pairs"]:
         console.print("FAILED: there is not one result", style="bold red")
         return INCOMPLETE
@@ -71,6 +75,6 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     shown = ", ".join(map(str, summary.missing[:10])) + (" ..." if len(summary.missing) > 10 else "")
     console.print(f"INCOMPLETE: {len(summary.missing)} shards are missing ({shown})", style="bold red")
     for shard, error in list(summary.errors.items())[:3]:
-        console.print(f"  shard {shard}: {error}", markup=False)
+        console.print(f"  shard {shard}: {error}")
     console.print("Mend the cause and run the same command again.")
     return INCOMPLETE

@@ -38,7 +38,7 @@ def show_scores(uri: str, tolerance: float, console: Console) -> None:
         run.write_scores("monotonicity", steps),
     ]
     for path in written:
-        console.print(f"wrote {path}", style="dim", highlight=False, soft_wrap=True)
+        console.print(f"wrote {path}", style="dim", soft_wrap=True)
 
 
 def show_classes(uri: str, top: int, console: Console) -> None:
@@ -53,7 +53,11 @@ def show_classes(uri: str, top: int, console: Console) -> None:
     print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
     path = run.write_scores("classes", table, hidden=("mean_mask",))
     console.print(
-        f"wrote {path} (mean masks are in classes.parquet)", style="dim", highlight=False, soft_wrap=True
+        f"wrote {path} (mean masks are in classes.parquet)",
+        style="dim",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
     )
 
 
@@ -67,6 +71,6 @@ def _warn_incomplete(run: Run, console: Console) -> None:
         console.print(
             f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score"
         )
-    shards, done = run.manifest["dataset"]["shards"], len(run.committed())
-    if done < shards:
-        console.print(f"warning: only {done} of {shards} shards are committed; scores are of those only")
+    missing = len(run.missing())
+    if missing:
+        console.print(f"warning: {missing} shards are not committed and in no score")

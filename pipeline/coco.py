@@ -100,7 +100,10 @@ def _pairs(api: Any, split: str) -> Iterator[Pair]:
 def _add_region(pair: Pair, api: Any, annotations: list[Any], other_classes: bool) -> Pair:
     """The pair with the union of its objects, or an unknown pair if one of them is broken."""
     try:
-        rle = coco_mask.merge([api.annToRLE(annotation) for annotation in annotations])
+        parts = [api.annToRLE(annotation) for annotation in annotations]
+        if any(list(part["size"]) != [pair.height, pair.width] for part in parts):
+            raise ValueError("a mask of another size than its image")
+        rle = coco_mask.merge(parts)
         boxes = tuple(_box(annotation["bbox"]) for annotation in annotations)
         area = int(coco_mask.area(rle))
     except Exception:  # pycocotools raises bare Exception; one broken mask must not cost the other pairs

@@ -1,5 +1,6 @@
 """A run's whole configuration: typed, validated, read from TOML and flags, stored in run.json."""
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -132,10 +133,23 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
         ConfigError: unknown keys, wrong types or values out of range, one line for each.
     """
     try:
+        _refuse_infinite(tree)
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("The configuration is not valid:\n" + "\n".join(lines)) from error
+
+
+def _refuse_infinite(tree: object, name: str = "") -> None:
+    """TOML has nan and inf; no setting has a use for them, and comparisons let nan pass."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            _refuse_infinite(value, f"{name}.{key}".lstrip("."))
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            _refuse_infinite(value, name)
+    elif isinstance(tree, float) and not math.isfinite(tree):
+        raise ConfigError(f"{name} must be a finite number, not {tree}.")
 
 
 def method_trees(preset: Preset) -> dict[str, Any]:

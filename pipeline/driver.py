@@ -124,17 +124,14 @@ def drive(run: Run, spec: WorkerSpec, actors: int, progress: ProgressReport) -> 
         DriverError: several shards in a row cannot be computed or stored.
         KeyboardInterrupt, SystemExit: it was stopped.
     """
-    plan = run.plan(["shard"])["shard"].to_pylist()
-    done = set(run.committed())
-    todo = [shard for shard in dict.fromkeys(plan) if shard not in done]
+    todo = run.missing()
     loop = _Loop(spec, min(actors, len(todo)), todo, progress)
     with _stoppable():
         try:
             loop.run()
         finally:
             loop.stop()
-    committed = set(run.committed())
-    loop.summary.missing = [shard for shard in dict.fromkeys(plan) if shard not in committed]
+    loop.summary.missing = run.missing()
     return loop.summary
 
 

@@ -22,6 +22,8 @@ from pipeline.targets import class_targets
 from storage.schema import PLAN
 from workers.images import Preprocess
 
+LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,6 +55,8 @@ def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: Ru
     mapping = class_targets(dataset, outputs)
     excluded: Counter[str] = Counter()
     rows = list(islice(_rows(dataset, mapping, excluded), config.dataset.limit))
+    for row in rows:
+        _drop_absurd(row)
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
     groups: dict[object, list[dict[str, Any]]] = {}
     for row in rows:
@@ -96,6 +100,14 @@ def _rows(
         }
 
 
+def _drop_absurd(row: dict[str, Any]) -> None:
+    """An annotation with impossible numbers becomes a pair that fails, and costs no other."""
+    numbers = [value for box in row["boxes"] for value in box]
+    size = [value for value in (row["width"], row["height"]) if value is not None]
+    if any(abs(value) > LARGEST for value in numbers) or any(not 0 < value <= LARGEST for value in size):
+        row |= {"targets": [], "class_name": "", "boxes": [], "rle": None, "width": None, "height": None}
+
+
 def _targets(pair: Pair, mapping: dict[int, tuple[int, ...]]) -> list[int] | None:
     if pair.known and pair.class_id == -1:
         return None
@@ -108,6 +120,8 @@ def _shape(row: dict[str, Any], root: Path, preprocess: Preprocess) -> object:
         return preprocess.input_shape(1, 1)
     size = row["width"], row["height"]
     if None in size:
+        if not (root / row["path"]).is_file():
+            return None
         try:
             with Image.open(root / row["path"]) as image:
                 size = image.size

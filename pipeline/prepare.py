@@ -54,6 +54,10 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         ConfigError, DatasetError, NetworkError, LayerError, RunError: with the fix.
     """
     network = load_network(**network_arguments(config))
+    if network.classes is not None and len(network.classes) != network.outputs:
+        raise ConfigError(
+            f"{network.name} names {len(network.classes)} classes, but has {network.outputs} outputs."
+        )
     _check_method(config, network)
     dataset = _open(config)
     if config.dataset.target is not None and not 0 <= config.dataset.target < network.outputs:

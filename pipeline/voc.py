@@ -65,7 +65,8 @@ def open_voc(
     year_folder, image_set = _find_split(root, split)
     source = year_folder / "ImageSets" / "Main" / f"{image_set}.txt"
     lines = read_text(source, "restore the list or choose another split").splitlines()
-    ids = [check_inside(line.split()[0], source) for line in lines if line.strip()]
+    # An image listed twice is one image.
+    ids = list(dict.fromkeys(check_inside(line.split()[0], source) for line in lines if line.strip()))
     classes = _read_classes(year_folder / "classes.txt")
     flags = None if difficult_list is None else _read_flags(difficult_list, len(classes))
     if vocabulary == "voc" and classes != VOC_CLASSES:

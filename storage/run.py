@@ -134,6 +134,7 @@ class Run:
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
             version = manifest["schema_version"]
+            _ = [manifest[key] for key in (*IDENTITY, "kind", "config_hash")]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(
                 f"{uri}/run.json is not readable ({error}). Restore it or choose another directory."
@@ -268,6 +269,12 @@ class Run:
             table = tables.get(kind, SCHEMAS[kind].empty_table())
             self._write_shard(shard, kind, table.cast(SCHEMAS[kind]))
 
+    def missing(self) -> list[int]:
+        """Shards of the plan that are not committed, in its order."""
+        committed = set(self.committed())
+        planned = dict.fromkeys(self.plan(["shard"])["shard"].to_pylist())
+        return [shard for shard in planned if shard not in committed]
+
     def is_committed(self, shard: int) -> bool:
         """Whether a shard is committed now, by whomever."""
         info = self.filesystem.get_file_info(self._shard_path(shard, self.kind))
@@ -298,10 +305,7 @@ class Run:
             RunError: a shard is damaged or of another run; the message names the file.
         """
         schema = _schema(kind, columns)
-        present = set(self._shards_of(kind))
         for shard in self.committed():
-            if shard not in present:
-                continue
             path = self._shard_path(shard, kind)
             # Without its main file the shard is open again; deleting a side table would only lose its rows.
             fix = f"Delete {self._shard_path(shard, self.kind)} and run the same command again."

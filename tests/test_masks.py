@@ -106,4 +106,4 @@ def test_render_draws_the_same_masks_from_stored_parameters() -> None:
 
 def test_a_step_too_large_for_its_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="at most sigma"):
-        MaskFamily(20, 20, MaskConfig(step=9, sigma=2.0))
+        MaskConfig(step=9, sigma=2.0)

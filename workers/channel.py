@@ -92,7 +92,7 @@ def channel_attribution(
         if split.layer != config.layer:
             raise ValueError(f"the network was split at {split.layer}, not at {config.layer}")
         with torch.no_grad():
-            activation = split.head(images.to(net.device))
+            activation = split.head(images.to(net.device, copy=True))
         return _run(split, activation, targets.to(net.device), config)
 
 

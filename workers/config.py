@@ -44,8 +44,10 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
-        if self.lr <= 0:
-            raise ValueError(f"lr must be positive, not {self.lr}")
+        if self.lr <= 0 or self.growth <= 0 or self.weight < 0 or self.ramp < 0:
+            raise ValueError("lr and growth must be positive, weight and ramp not negative")
+        if not (0 <= self.momentum < 1 and 0 <= self.dampening <= 1):
+            raise ValueError("momentum must be in [0, 1) and dampening in [0, 1]")
 
     def weight_at(self, step: int) -> float:
         """Lambda at an iteration, counted from 0."""
@@ -75,6 +77,8 @@ class MaskConfig:
     def __post_init__(self) -> None:
         if self.step < 1 or self.sigma <= 0 or self.inverse_temperature <= 0:
             raise ValueError("mask step, sigma and inverse_temperature must be positive")
+        if self.step > self.sigma:
+            raise ValueError(f"mask step {self.step} must be at most sigma {self.sigma}")
         if self.inverse_temperature > 60:
             raise ValueError(f"inverse_temperature {self.inverse_temperature} overflows float32: at most 60")
 
@@ -115,6 +119,8 @@ class SpatialConfig:
             raise ValueError(f"areas must be ascending fractions in (0, 1], not {list(areas)}")
         if self.levels < 2:
             raise ValueError(f"levels must be at least 2, not {self.levels}")
+        if self.sigma_max < 0 or self.smooth < 0:
+            raise ValueError("sigma_max and smooth must not be negative")
 
 
 @dataclass(frozen=True)

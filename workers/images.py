@@ -38,6 +38,8 @@ def decode(source: bytes | str | Path) -> Image.Image:
     """
     name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
+        if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
+            raise ImageError(f"{name}: not a regular file")  # reading a pipe would wait for ever
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not content:
             raise ImageError(f"{name}: the file is empty")

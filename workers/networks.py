@@ -55,8 +55,15 @@ class Network:
     @cached_property
     def outputs(self) -> int:
         """Number of classes, from one forward pass of zeros."""
-        with torch.no_grad():
-            return self(torch.zeros(1, 3, self.side, self.side, device=self.device)).shape[1]
+        x = torch.zeros(1, 3, self.side, self.side, device=self.device)
+        try:
+            with torch.no_grad():
+                return self(x).shape[1]
+        except Exception as error:  # whatever the network's code raises
+            raise NetworkError(
+                f"{self.name} fails on a float32 image of 3x{self.side}x{self.side}: {error}. "
+                "Give --resize and --crop that fit it; a network of another dtype is converted with .float()"
+            ) from error
 
     def to(self, device: torch.device | str) -> "Network":
         """The network on another device; as with nn.Module.to, the module itself moves."""
@@ -162,4 +169,8 @@ def _from_function(name: str, weights: str | Path | None) -> Known:
     if not isinstance(preprocess, Preprocess):
         raise NetworkError(f"{name}: its `preprocess` must be a workers.images.Preprocess")
     classes = getattr(module, "classes", None)
+    if classes is not None and not (
+        isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
+    ):
+        raise NetworkError(f"{name}: its `classes` must be a list of names, one per output")
     return Known(module, preprocess, None if classes is None else tuple(classes))

@@ -49,6 +49,9 @@ def maximize(
 
     Returns:
         The trace; nothing is copied from the device.
+
+    Raises:
+        ValueError: the reward does not depend on the parameters.
     """
     shown = _trace_steps(schedule.steps)
     variable = params.requires_grad_(True)
@@ -61,6 +64,10 @@ def maximize(
                 reward, masks = evaluate(variable, step)
                 term = area_term(masks, kept)
                 energy = reward - schedule.weight_at(step) * term
+            if not (last or reward.requires_grad):
+                raise ValueError(
+                    "the network's score has no gradient: does its forward detach, or run in no_grad?"
+                )
             if step in shown:
                 energies.append(energy.detach())
             if not last:

@@ -120,6 +120,8 @@ class Worker:
         for row in rows:
             if row["targets"] == []:
                 message = f"no network output stands for class {row['class_name']!r} of {row['path']}"
+                if not row["class_name"]:
+                    message = f"the annotation of {row['path']} is missing or broken"
                 failures.append(failure(row, "target", LookupError(message)))
                 continue
             try:
@@ -184,7 +186,7 @@ class Worker:
         """For each pair the most confident of the outputs that stand for its class."""
         allowed = [item.row["targets"] for item in items]
         with torch.no_grad():
-            logits = self.network(images)
+            logits = self.network(images.clone())  # a network may work in place on its input
         finite = logits.isfinite().all(1).tolist()
         if not all(finite):
             names = ", ".join(item.row["path"] for item, ok in zip(items, finite, strict=True) if not ok)

@@ -202,6 +202,12 @@ class _Loop:
         stream = actor.run_shard.options(num_returns="streaming").remote(shard)
         self._busy[stream] = _Busy(actor, shard)
 
+    def _replace(self, actor: Any) -> None:
+        """Its device or memory may be in any state: what it failed at, a fresh one may do."""
+        _kill(actor)
+        if self._queue:
+            self._start_actor()
+
     # ---- shards -------------------------------------------------------------------------------
 
     def _reported(self, stream: Any) -> None:
@@ -213,13 +219,14 @@ class _Loop:
             self._give_work(busy.actor)
         except RayTaskError as error:
             self._take_back(stream, _cause(error), self._own, MAX_OWN_FAILURES)
-            self._give_work(busy.actor)
+            if isinstance(error.cause, OSError):  # the store's trouble, not the actor's
+                self._give_work(busy.actor)
+            else:
+                self._replace(busy.actor)
         except RayError as error:  # the actor, its node or its memory is lost
-            _kill(busy.actor)
             self.summary.lost_actors += 1
             self._take_back(stream, _cause(error), self._lost, MAX_LOST_ACTORS)
-            if self._queue:
-                self._start_actor()
+            self._replace(busy.actor)
         else:
             busy.pairs += report.pairs
             busy.failed += report.failed

@@ -22,9 +22,7 @@ BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 RESUME = "Committed shards are safe in {}; run the same command to resume."
 
 RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run (its --out).")]
-Config = Annotated[
-    Path | None, typer.Option(help="TOML file with the keys of run.json's `config`; flags win.")
-]
+Config = Annotated[Path | None, typer.Option(help="TOML file with the settings; flags win.")]
 Network = Annotated[
     str | None,
     typer.Option(help="torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function of your own."),
@@ -35,16 +33,19 @@ Weights = Annotated[
 ]
 Method = Annotated[str | None, typer.Option(help="spatial or channel. [default: spatial]")]
 Layer = Annotated[str | None, typer.Option(help="Layer for --method channel. [default: inception4d]")]
-Areas = Annotated[str | None, typer.Option(help="Fractions to keep, e.g. 0.05,0.1,0.2.")]
+Areas = Annotated[str | None, typer.Option(help="Fractions to keep. [default: 0.05,0.1,0.2,0.4,0.6,0.8]")]
 Counts = Annotated[str | None, typer.Option(help="Channels to keep, e.g. 1,10,50. [default: the paper's]")]
 Game = Annotated[str | None, typer.Option(help="preserve, delete or hybrid. [default: preserve]")]
 PresetName = Annotated[str | None, typer.Option("--preset", help="torchray or paper. [default: torchray]")]
 Steps = Annotated[
     int | None,
-    typer.Option(help="Iterations; lambda still grows per step. [default: the preset's]"),
+    typer.Option(help="Iterations; lambda still grows per step. [default: 800, paper 1600, channel 300]"),
 ]
-Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels.")]
-Crop = Annotated[int | None, typer.Option(help="Central square, pixels; 0 = the whole image.")]
+Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels. [default: the weights']")]
+Crop = Annotated[
+    int | None,
+    typer.Option(help="Central square, pixels; 0 = whole image, as for voc and coco."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads per actor. [default: 1]")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda. [default: a GPU if there is one]")]
@@ -98,9 +99,9 @@ def run(
     root: Annotated[str | None, typer.Option(help="Folder of the dataset.")] = None,
     split: Annotated[str | None, typer.Option(help="For example 2007:test, val2014, val.")] = None,
     labels: Annotated[str | None, typer.Option(help="ImageNet: file of labels for a flat folder.")] = None,
-    difficult_list: Annotated[str | None, typer.Option(help="VOC: flags of the Difficult subset.")] = None,
+    difficult_list: Annotated[str | None, typer.Option(help="VOC: file of the Difficult subset.")] = None,
     target: Annotated[int | None, typer.Option(help="folder: output to explain. [default: top-1]")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first pairs.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N pairs.")] = None,
     network: Network = None,
     weights: Weights = None,
     method: Method = None,
@@ -120,7 +121,7 @@ def run(
     ] = None,
     threads: Threads = None,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(help="Directory of the run. [default: runs/NAME]")] = None,
+    out: Annotated[str | None, typer.Option(help="Directory of the run. [default: one below runs/]")] = None,
 ) -> None:
     """Compute masks of a whole dataset: a new run, or what is missing of an old one."""
     flags: dict[str, Any] = {
@@ -195,7 +196,7 @@ def score(
         float, typer.Option(help="A hit lies nearer than this to the object, pixels.")
     ] = 15.0,
 ) -> None:
-    """Pointing game (All and Difficult) and monotonicity, from the stored points and scores."""
+    """Pointing game (All and Difficult) and monotonicity of a run of either method, from its files."""
     from jobs.scores import show_scores
     from storage import RunError
 
@@ -206,7 +207,9 @@ def score(
         raise typer.Exit(BAD_INPUT) from None
 
 
-@app.command(epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv.")
+@app.command(
+    epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv and .parquet."
+)
 def classes(
     uri: RunUri,
     top: Annotated[int, typer.Option(min=1, help="Channels to list per class.")] = 5,

@@ -64,8 +64,9 @@ def _spatial(
     name: str,
     console: Console,
 ) -> list[Path]:
-    with console.status(f"optimizing {len(config.spatial.areas)} masks for {name} ..."):
-        result = extremal_perturbation(network, x, targets, seed=config.seed, config=config.spatial)
+    steps = config.spatial.schedule.steps
+    console.print(f"optimizing {len(config.spatial.areas)} masks for {name}, {steps} steps ...")
+    result = extremal_perturbation(network, x, targets, seed=config.seed, config=config.spatial)
     areas, scores = config.spatial.areas, result.scores[0].tolist()
     shown = [overlay(picture, mask.cpu().numpy()) for mask in result.masks[0]]
     texts = [f"area {a:g}: {s:.1f}" for a, s in zip(areas, scores, strict=True)]
@@ -96,8 +97,9 @@ def _channel(
     name: str,
     console: Console,
 ) -> list[Path]:
-    with console.status(f"optimizing channel masks of {config.channel.layer} for {name} ..."):
-        result = channel_attribution(network, x, targets, config=config.channel)
+    steps = config.channel.schedule.steps
+    console.print(f"optimizing channel masks of {config.channel.layer} for {name}, {steps} steps ...")
+    result = channel_attribution(network, x, targets, config=config.channel)
     counts, full = result.counts, float(result.score_full)
     saliency = F.interpolate(result.saliency[None], size=picture.shape[:2], mode="bilinear")[0, 0]
     files = [stem.with_name(f"{stem.name}-{kind}.png") for kind in ("channels", "channel-scores")]

@@ -28,7 +28,7 @@ class ConfigError(Exception):
 class DatasetConfig:
     """Which pairs. `root`, where they lie, is a location and no part of a run's identity."""
 
-    name: DatasetName = "shapes"
+    name: DatasetName
     root: str = ""
     split: str | None = None
     labels: str | None = None
@@ -45,7 +45,7 @@ class DatasetConfig:
 class NetworkConfig:
     """Which network. `weights`, a location, is identified by the hash of what it holds."""
 
-    name: str = "resnet50"
+    name: str
     weights: str | None = None
     resize: int | None = None
     crop: int | None = None
@@ -64,8 +64,8 @@ class RunConfig:
         threads: CPU threads (and Ray CPUs) of each actor.
     """
 
-    dataset: DatasetConfig = DatasetConfig()
-    network: NetworkConfig = NetworkConfig()
+    dataset: DatasetConfig
+    network: NetworkConfig
     method: Method = "spatial"
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)

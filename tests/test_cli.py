@@ -14,6 +14,7 @@ from pipeline.config import ConfigError
 from pipeline.shapes import make_shapes
 
 runner = CliRunner()
+WHAT = {"dataset": {"name": "shapes"}, "network": {"name": "shapes_cnn"}}
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,12 @@ def test_help_teaches_with_examples(command: str) -> None:
     [
         (["run", "--dataset", "voc", "--root", "/nowhere"], "no such folder"),
         (["run", "--dataset", "nonsense"], "dataset.name"),
-        (["run", "--network", "resnet51"], "resnet50"),
-        (["run", "--network", "resnet18", "--weights", "/nowhere.pth"], "/nowhere.pth"),
+        (["run", "--dataset", "shapes", "--network", "resnet51"], "resnet50"),
+        (
+            ["run", "--dataset", "shapes", "--network", "resnet18", "--weights", "/nowhere.pth"],
+            "/nowhere.pth",
+        ),
+        (["run"], "dataset.name: Field required"),
         (["run", "--areas", "0.1,lots"], "--areas"),
         (["run", "--areas", "0.5,0.1"], "ascending"),
         (["run", "--steps", "0"], "at least 1"),
@@ -66,13 +71,14 @@ def test_mistakes_get_one_message_and_exit_code_2(
 def test_options_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("preset = 'paper'\nseed = 3\n[spatial]\nareas = [0.1, 0.2]\ngame = 'hybrid'\n")
-    settings = assemble(file, None, {"spatial": {"game": "delete", "areas": None}, "steps": 7, "seed": None})
+    flags = {"spatial": {"game": "delete", "areas": None}, "steps": 7, "seed": None}
+    settings = assemble(file, None, {**WHAT, **flags})
     assert settings.spatial.areas == (0.1, 0.2)
     assert settings.spatial.game == "delete"
     assert settings.spatial.schedule.steps == 7
     assert settings.spatial.mask.kernel == "paper"
     assert settings.seed == 3
-    channel = assemble(None, None, {"method": "channel", "steps": 9})
+    channel = assemble(None, None, {**WHAT, "method": "channel", "steps": 9})
     assert channel.channel.schedule.steps == 9
     assert channel.channel.schedule.ramp == 150
     assert channel.spatial.schedule.steps == 800

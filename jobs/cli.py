@@ -207,9 +207,7 @@ def score(
         raise typer.Exit(BAD_INPUT) from None
 
 
-@app.command(
-    epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv and .parquet."
-)
+@app.command(epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv.")
 def classes(
     uri: RunUri,
     top: Annotated[int, typer.Option(min=1, help="Channels to list per class.")] = 5,

@@ -17,7 +17,6 @@ AREAS = (0.05, 0.1, 0.2, 0.4)
 IMAGES = ("ILSVRC2012_val_00000347", "train_n01491361")
 GAMES = {"preserve": "preserve", "delete": "delete", "hybrid": "dual"}
 CONFIG = SpatialConfig(areas=AREAS)
-FIRST_TARGET = 472  # canoe, of the first image
 
 Arrays = Mapping[str, Any]
 
@@ -82,8 +81,6 @@ def test_masks_and_energies_after_1_and_50_iterations(network: Network, referenc
     np.testing.assert_allclose(
         one.energy[0].numpy(), reference[f"energy_{stored}_1"].sum(1)[:, -1], rtol=1e-4
     )
-    if game != "preserve" and reference["target"] != FIRST_TARGET:
-        return  # 50 iterations of every game on one image, of one game on the other: CI has minutes
     fifty = extremal_perturbation(network, x, target, areas=AREAS, game=game, steps=50)
     difference = np.abs(fifty.masks[0].numpy() - reference[f"mask_{stored}_50"][:, 0])
     assert difference.mean() < 0.01

@@ -48,8 +48,8 @@ def test_sizes_and_places(root: Path) -> None:
     assert boxes.min() >= 0
     assert boxes.max() < SIZE
     sides = (boxes[:, 2:] - boxes[:, :2] + 1).max(1) / SIZE
-    assert (sides > 0.1).all()
-    assert (sides < 0.34).all()
+    assert (sides > 0.15).all()
+    assert (sides < 0.4).all()
     centre = SIZE // 2
     hits = [distance2(centre, centre, p.boxes, None, SIZE, SIZE) == 0 for p in pairs]
     assert np.mean(hits) < 0.2

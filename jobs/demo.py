@@ -19,8 +19,6 @@ from storage import Kind, Run
 from workers.images import decode
 from workers.shapes_cnn import train_shapes_cnn
 
-SIZE = 128
-TRAIN = 512
 EPOCHS = 22
 SHOWN = 6
 TOLERANCE_PX = 5  # 15 px, made for photographs, is a third of these images' objects
@@ -101,7 +99,7 @@ def _train(root: Path, weights: Path, console: Console) -> None:
 
 
 def _training_set(root: Path) -> tuple[Tensor, Tensor]:
-    """(N,3,SIZE,SIZE) uint8 images and (N,C) multi-hot labels of the training split."""
+    """(N,3,128,128) uint8 images and (N,C) multi-hot labels of the training split."""
     dataset = open_dataset("shapes", str(root), "train")
     present: dict[str, set[int]] = {}
     for pair in dataset.pairs():

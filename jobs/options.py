@@ -35,9 +35,6 @@ def assemble(file: Path | None, preset: str | None, flags: dict[str, Any]) -> Ru
         ConfigError: with one line per mistake.
     """
     tree = read_toml(file) if file else {}
-    for section in ("dataset", "network", "spatial", "channel"):
-        if not isinstance(tree.get(section, {}), dict):
-            raise ConfigError(f"{file}: {section} must be a table: [{section}], then its keys.")
     chosen = preset or tree.pop("preset", None) or "torchray"
     tree.pop("preset", None)
     try:

@@ -1,7 +1,5 @@
 """Running a configuration from its plan to the last committed shard, and what is printed on the way."""
 
-import logging
-
 import ray
 from rich.console import Console
 
@@ -13,8 +11,6 @@ from storage import Kind, Run
 
 COMPLETE, INCOMPLETE = 0, 1
 
-log = logging.getLogger(__name__)
-
 
 def execute(
     config: RunConfig, out: str, actors: int | None, device: str | None, console: Console
@@ -22,7 +18,7 @@ def execute(
     """Create or continue the run at `out` and compute what is missing.
 
     Returns:
-        The run, and the exit code: 0 if every shard is committed, 1 if any is missing.
+        The run, and the exit code: 0 if every shard is committed and there is a result, 1 otherwise.
 
     Raises:
         the errors of `prepare`, DriverError, and KeyboardInterrupt or SystemExit when stopped.
@@ -33,13 +29,11 @@ def execute(
     missing = run.missing()
     verb = "resuming" if existed else "starting"
     console.print(
-        f"{verb} {run.uri}: {shards - len(missing)}/{shards} shards of {pairs} pairs done",
-        markup=False,
-        soft_wrap=True,
+        f"{verb} {run.uri}: {shards - len(missing)}/{shards} shards of {pairs} pairs done", soft_wrap=True
     )
     if not missing:
         console.print("nothing left to compute")
-        return run, COMPLETE
+        return run, _conclude(run, Summary(), console)
     started_here = not ray.is_initialized()
     count = start_ray(actors, config.threads, device)
     try:
@@ -57,9 +51,10 @@ def _pairs_done(run: Run, missing: list[int]) -> int:
 
 
 def _conclude(run: Run, summary: Summary, console: Console) -> int:
-    rate = summary.pairs / summary.seconds * 3600 if summary.seconds else 0.0
-    lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
-    console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h){lost}")
+    if summary.seconds:
+        rate = summary.pairs / summary.seconds * 3600
+        lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
+        console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h){lost}")
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
     if failures:
         console.print(

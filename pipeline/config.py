@@ -115,12 +115,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, section by section; None in `over` means unset."""
+    """`over` on top of `base`, section by section; None in `over` means unset.
+
+    Raises:
+        ConfigError: a key is a section in `over` and a plain value in `base`, which would be lost.
+    """
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, Mapping):
             inner = merged.get(key, {})
-            merged[key] = merge(inner if isinstance(inner, Mapping) else {}, value)
+            if not isinstance(inner, Mapping):
+                raise ConfigError(f"{key} must be a table: [{key}], then its keys; not {inner!r}.")
+            merged[key] = merge(inner, value)
         elif value is not None:
             merged[key] = value
     return merged

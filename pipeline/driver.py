@@ -44,7 +44,7 @@ class Summary:
     """How a call of `drive` ended.
 
     Attributes:
-        pairs: pairs computed by this call; failed: rows that it added to `failures`.
+        pairs: pairs computed by this call.
         seconds: wall time of the dispatch loop.
         lost_actors: actors that died and were replaced.
         missing: shards that are still not committed.
@@ -52,7 +52,6 @@ class Summary:
     """
 
     pairs: int = 0
-    failed: int = 0
     seconds: float = 0.0
     lost_actors: int = 0
     missing: list[int] = field(default_factory=list)
@@ -250,7 +249,6 @@ class _Loop:
 
     def _count(self, pairs: int, failed: int) -> None:
         self.summary.pairs += pairs
-        self.summary.failed += failed
         self._progress.add(pairs, failed)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from test_worker import SETTINGS, compute, config
 from torch import Tensor, nn
 
 from jobs.options import assemble
+from jobs.run import execute
 from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees
 from pipeline.prepare import prepare
 from pipeline.shapes import make_shapes
@@ -140,6 +142,9 @@ def test_a_section_that_is_no_table_is_refused(tmp_path: Path) -> None:
     file.write_text("network = 'vgg16'\n")
     with pytest.raises(ConfigError, match="network must be a table"):
         assemble(file, None, {"network": {"name": None}})
+    file.write_text("[spatial]\nschedule = 5\n")
+    with pytest.raises(ConfigError, match="schedule must be a table"):
+        assemble(file, None, {"steps": 9})
 
 
 def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path) -> None:
@@ -158,3 +163,15 @@ def test_impossible_boxes_cost_only_their_pair(shapes: Path, tmp_path: Path) -> 
     rows = run.plan().to_pylist()
     assert sum(row["targets"] == [] for row in rows) == 1
     assert len(rows) == 4
+
+
+def test_a_run_of_failures_alone_is_no_success_the_second_time_either(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"no image")
+    tree = merge(method_trees("torchray"), SETTINGS)
+    tree["dataset"] = {"name": "folder", "root": str(images)}
+    settings = build_config(tree)
+    run = compute(settings, tmp_path / "run")
+    assert run.missing() == []
+    assert execute(settings, run.uri, 1, "cpu", Console(quiet=True))[1] == 1

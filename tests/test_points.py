@@ -45,8 +45,7 @@ def test_the_first_maximum_wins_a_tie_and_one_pixel_is_enough() -> None:
     assert locate(torch.ones(5, 5), (0.0, 0.0, 1.0, 1.0), 1, 1, smooth=0.09) == (0, 0)
 
 
-def test_a_photograph_takes_milliseconds_of_work() -> None:
-    # Not a timing: the operators must stay small matrices, (pixels of a side) x (cells of the map).
+def test_a_large_photograph_gives_a_whole_finite_map() -> None:
     saliency = torch.rand(32, 43)
     out = to_original(saliency, (0.0, 0.0, 2000.0, 1500.0), 2000, 1500, smooth=0.09)
     assert out.shape == (1500, 2000)

@@ -36,10 +36,10 @@ Layer = Annotated[str | None, typer.Option(help="Layer for --method channel. [de
 Areas = Annotated[str | None, typer.Option(help="Fractions to keep. [default: 0.05,0.1,0.2,0.4,0.6,0.8]")]
 Counts = Annotated[str | None, typer.Option(help="Channels to keep, e.g. 1,10,50. [default: the paper's]")]
 Game = Annotated[str | None, typer.Option(help="preserve, delete or hybrid. [default: preserve]")]
-PresetName = Annotated[str | None, typer.Option("--preset", help="torchray or paper. [default: torchray]")]
+PresetName = Annotated[str | None, typer.Option("--preset", help="fast, torchray or paper. [default: fast]")]
 Steps = Annotated[
     int | None,
-    typer.Option(help="Iterations; lambda still grows per step. [default: 800, paper 1600, channel 300]"),
+    typer.Option(help="Iterations. [default: fast 60, torchray 800, paper 1600; channel 300]"),
 ]
 Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels. [default: the weights']")]
 Crop = Annotated[
@@ -114,7 +114,16 @@ def run(
     resize: Resize = None,
     crop: Crop = None,
     seed: Seed = None,
-    batch: Annotated[int | None, typer.Option(help="Pairs computed together. [default: 4]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bf16. [default: bf16 if this machine has a GPU]")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Pairs whose masks form one queue; more fill a GPU. [default: 16]")
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(help="Masks computed at once. [default: what fits the GPU; 12 on a CPU]"),
+    ] = None,
     shard_size: Annotated[int | None, typer.Option(help="Pairs per commit. [default: 32]")] = None,
     actors: Annotated[
         int | None, typer.Option(min=1, help="Worker processes. [default: one per GPU, or by CPUs]")
@@ -139,7 +148,9 @@ def run(
         "spatial": {"game": game},
         "channel": {"layer": layer},
         "seed": seed,
+        "precision": precision,
         "batch": batch,
+        "slots": slots,
         "shard_size": shard_size,
         "threads": threads,
         "steps": steps,
@@ -149,7 +160,7 @@ def run(
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
-        settings = assemble(config, preset, flags)
+        settings = assemble(config, preset, flags, device)
         name = f"runs/{settings.dataset.name}-{settings.network.name}-{settings.method}".replace(":", "-")
         destination = out or name
         code = _run(settings, destination, actors, device)

@@ -1,5 +1,6 @@
 """Explaining one image, without Ray or a run: masks as PNG overlays and the score-vs-area plot."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ def explain(
         OSError: `out` cannot be written.
     """
     network = load_network(**network_arguments)  # type: ignore[arg-type]
+    network = replace(network, precision=config.precision)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     x = network.preprocess(decode(path))[None].to(network.device)
     target = _target(network, x, config.dataset.target)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees, read_toml
 from workers.config import Preset
 
@@ -23,28 +25,33 @@ def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[
         ) from None
 
 
-def assemble(file: Path | None, preset: str | None, flags: dict[str, Any]) -> RunConfig:
+def assemble(
+    file: Path | None, preset: str | None, flags: dict[str, Any], device: str | None = None
+) -> RunConfig:
     """The configuration of a run.
 
     Args:
         file: TOML with the keys of RunConfig, and optionally `preset`.
         preset: overrides the file's.
         flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule.
+        device: where it will run, None = a GPU if this machine has one; decides the default precision.
 
     Raises:
         ConfigError: with one line per mistake.
     """
     tree = read_toml(file) if file else {}
-    chosen = preset or tree.pop("preset", None) or "torchray"
+    chosen = preset or tree.pop("preset", None) or "fast"
     tree.pop("preset", None)
     try:
         base = method_trees(cast(Preset, chosen))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    on_gpu = device.startswith("cuda") if device else torch.cuda.is_available()
+    base["precision"] = "bf16" if on_gpu else "float32"
     tree = merge(base, tree)
     steps = flags.pop("steps", None)
     tree = merge(tree, flags)
     method = tree.get("method", "spatial")
-    if steps is not None and method in base:
+    if steps is not None and method in ("spatial", "channel"):
         tree = merge(tree, {method: {"schedule": {"steps": steps}}})
     return build_config(tree)

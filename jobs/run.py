@@ -23,7 +23,8 @@ def execute(
     Raises:
         the errors of `prepare`, DriverError, and KeyboardInterrupt or SystemExit when stopped.
     """
-    console.print(f"preparing {config.network.name} on {config.dataset.name} ...", style="dim")
+    line = f"preparing {config.network.name} ({config.precision}) on {config.dataset.name} ..."
+    console.print(line, style="dim")
     run, existed = prepare(config, out)
     pairs, shards = run.manifest["dataset"]["pairs"], run.manifest["dataset"]["shards"]
     missing = run.missing()
@@ -54,7 +55,9 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     if summary.seconds:
         rate = summary.pairs / summary.seconds * 3600
         lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
-        console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h){lost}")
+        few, many = summary.slots or (0, 0)
+        slots = f", {few} masks at once" if few == many else f", {few} to {many} masks at once"
+        console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h{slots}){lost}")
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
     if failures:
         console.print(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage import Kind, Run, RunError
 
@@ -18,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 ClassKey = tuple[int, str]
 
-_COLUMNS = [
+COLUMNS = [
     "class_id",
     "class_name",
     "target",
@@ -107,16 +108,19 @@ class ClassSums:
             return cls()
         sums = cls(*_sweep(table))
         size = len(sums.counts)
-        masks = table["masks"].combine_chunks().flatten().to_numpy().reshape(-1, size, sums.channels)
+        masks = _flat(table["masks"]).reshape(-1, size, sums.channels)
+        # Row by row, because rows are long: to gather and widen them for one grouped sum takes longer.
         for key, mask, a_star in zip(class_keys(table), masks, table["a_star"].to_pylist(), strict=True):
-            part = sums.classes.setdefault(key, ClassSum.zeros(size, sums.channels))
+            part = sums.classes.get(key)
+            if part is None:
+                part = sums.classes[key] = ClassSum.zeros(size, sums.channels)
             if a_star is None:
                 part.no_a_star += 1
                 continue
             if a_star not in sums.counts:
                 raise ValueError(f"a* = {a_star} is none of the counts {sums.counts}")
             row = sums.counts.index(a_star)
-            part.mask_sum += mask[row].astype(np.float64)
+            part.mask_sum += mask[row]  # in float64, as the sum is
             part.histogram[row] += 1
         return sums
 
@@ -134,16 +138,34 @@ class ClassSums:
         if mine != yours:
             raise ValueError(f"sums of different sweeps cannot be merged: {mine} and {yours}")
         for key, part in other.classes.items():
-            # Into fresh zeros, because a merged part must stay what it was.
-            self.classes.setdefault(key, ClassSum.zeros(len(self.counts), self.channels)).merge(part)
+            if key in self.classes:
+                self.classes[key].merge(part)
+            else:
+                # A copy, because a merged part must stay what it was.
+                self.classes[key] = ClassSum(part.mask_sum.copy(), part.histogram.copy(), part.no_a_star)
 
 
 def _sweep(table: pa.Table) -> tuple[str, tuple[int, ...], int]:
-    columns = (table[name].to_pylist() for name in ("layer", "counts", "masks_shape"))
-    sweeps = {(layer, tuple(counts), shape[1]) for layer, counts, shape in zip(*columns, strict=True)}
-    if len(sweeps) > 1:
-        raise ValueError(f"rows differ in (layer, counts, channels): {sorted(sweeps)}")
-    return sweeps.pop()
+    """Layer, counts and number of channels of the rows, which must be the same in all of them."""
+    layers = sorted(set(table["layer"].to_pylist()))
+    if len(layers) > 1:
+        raise ValueError(f"rows differ in layer: {layers}")
+    _, channels = _same_list(table, "masks_shape")
+    return layers[0], _same_list(table, "counts"), channels
+
+
+def _same_list(table: pa.Table, name: str) -> tuple[int, ...]:
+    """The list of integers that every row has in a column."""
+    lengths, values = pc.list_value_length(table[name]).to_numpy(), _flat(table[name])
+    first = values[: lengths[0]]
+    if (lengths != len(first)).any() or (values.reshape(len(lengths), -1) != first).any():
+        raise ValueError(f"rows differ in {name}: {sorted(set(map(tuple, table[name].to_pylist())))}")
+    return tuple(first.tolist())
+
+
+def _flat(lists: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Values of a column of lists, those of all rows in one array; not copied if it is in one chunk."""
+    return np.asarray(pc.list_flatten(lists).to_numpy())
 
 
 def _largest(values: Floats, top: int) -> tuple[list[int], list[float]]:
@@ -200,7 +222,7 @@ def class_channels(run: Run, top: int = 10) -> pa.Table:
     if run.kind != Kind.CHANNEL:
         raise RunError(f"{run.uri} holds {run.kind.value} masks; the channels of a class need a channel run.")
     sums = ClassSums()
-    for table in run.tables(Kind.CHANNEL, _COLUMNS):
+    for table in run.tables(Kind.CHANNEL, COLUMNS):
         try:
             sums.merge(ClassSums.of(table))
         except ValueError as error:

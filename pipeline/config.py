@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from workers.config import ChannelConfig, MaskConfig, Preset, Schedule, SpatialConfig, spatial_preset
+from workers.config import (
+    ChannelConfig,
+    MaskConfig,
+    Precision,
+    Preset,
+    Schedule,
+    SpatialConfig,
+    spatial_preset,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,8 +66,10 @@ class RunConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        batch: pairs computed together. Rounding depends on it, so it is part of the identity; what
-            shares a batch is fixed by the plan, never by actors or shards.
+        precision: of the network: float32, or bf16 for autocast with masks and optimizer in float32.
+        batch: pairs whose masks form one queue. Rounding depends on it, so it is part of the identity;
+            what shares a batch is fixed by the plan, never by actors or shards.
+        slots: masks from that queue in the network at once; None = as many as fit the GPU's memory.
         shard_size: pairs per shard, rounded up to whole batches.
         threads: CPU threads (and Ray CPUs) of each actor.
     """
@@ -70,7 +80,9 @@ class RunConfig:
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     seed: int = 0
-    batch: int = 4
+    precision: Precision = "float32"
+    batch: int = 16
+    slots: int | None = None
     shard_size: int = 32
     threads: int = 1
 
@@ -78,6 +90,8 @@ class RunConfig:
         for name in ("batch", "shard_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.slots is not None and self.slots < 1:
+            raise ValueError("slots must be at least 1")
         if self.seed < 0:
             raise ValueError("seed must not be negative")
 

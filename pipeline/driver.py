@@ -46,6 +46,7 @@ class Summary:
     Attributes:
         pairs: pairs computed by this call.
         seconds: wall time of the dispatch loop.
+        slots: least and most masks that an actor had in its network at once.
         lost_actors: actors that died and were replaced.
         missing: shards that are still not committed.
         errors: last error of each shard that was given up.
@@ -53,6 +54,7 @@ class Summary:
 
     pairs: int = 0
     seconds: float = 0.0
+    slots: tuple[int, int] | None = None
     lost_actors: int = 0
     missing: list[int] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
@@ -230,6 +232,9 @@ class _Loop:
             busy.pairs += report.pairs
             busy.failed += report.failed
             self._count(report.pairs, report.failed)
+            if report.slots is not None:
+                few, many = self.summary.slots or (report.slots, report.slots)
+                self.summary.slots = min(few, report.slots), max(many, report.slots)
 
     def _take_back(self, stream: Any, cause: str, budget: Counter[int], limit: int) -> None:
         """Requeue the shard of a broken stream, or give it up when its budget is spent."""

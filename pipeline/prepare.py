@@ -142,6 +142,8 @@ def worker_spec(config: RunConfig, run: Run, device: str | None = None) -> Worke
         run=run.uri,
         seed=config.seed,
         threads=config.threads,
+        slots=config.slots,
+        precision=config.precision,
         device=device,
     )
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Kind(str, Enum):
@@ -48,7 +48,7 @@ PLAN = pa.schema(
     [
         *_KEY,
         _field("shard", pa.int32(), "slice of the plan: the unit of scheduling, commit and resume"),
-        _field("batch", pa.int32(), "pairs computed together; a shard is a whole number of batches"),
+        _field("batch", pa.int32(), "pairs whose masks form one queue; a shard is whole batches"),
         _field(
             "targets",
             _INTS,
@@ -72,6 +72,7 @@ SPATIAL = pa.schema(
         _field("seed", pa.int64(), "seed of this pair, hash(run seed, image, class)"),
         _field("input_shape", _INTS, "height, width of the network input"),
         _field("areas", _FLOATS, "(A) wanted areas, fraction of the mask kept"),
+        _field("steps", _INTS, "(A) iterations that each area took"),
         _field("params_shape", _INTS, "A, rows, columns of the mask parameters"),
         _field("params", _HALVES, "(A,rows,columns) mask parameters; workers.render_masks draws them"),
         _field("score_full", pa.float32(), "logit of the target on the whole image"),
@@ -83,10 +84,11 @@ SPATIAL = pa.schema(
         _field("binarity", _FLOATS, "(A) mean of min(m,1-m): 0 for a binary mask"),
         _field("energy", _FLOATS, "(A) final objective: reward - lambda * area term"),
         _field("energy_steps", _INTS, "(T) iterations at which energy_trace was taken"),
-        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization"),
+        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization, NaN after an early end"),
         _field(
             "a_star", pa.float32(), "smallest area whose score reaches tau of the full score", nullable=True
         ),
+        _field("search_steps", pa.int32(), "iterations spent on areas beyond the list in search of a_star"),
         _field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ]
 )
@@ -98,6 +100,7 @@ CHANNEL = pa.schema(
         _field("seed", pa.int64(), "seed of this pair, hash(run seed, image, class)"),
         _field("layer", pa.string(), "layer whose channels were masked"),
         _field("counts", _INTS, "(A) wanted numbers of channels"),
+        _field("steps", _INTS, "(A) iterations that each count took"),
         _field("masks_shape", _INTS, "A, K"),
         _field("masks", _HALVES, "(A,K) channel masks as optimized"),
         _field("score_full", pa.float32(), "logit of the target with every channel kept"),
@@ -109,7 +112,7 @@ CHANNEL = pa.schema(
         _field("binarity", _FLOATS, "(A) mean of min(m,1-m): 0 for a binary mask"),
         _field("energy", _FLOATS, "(A) final objective: score - lambda * area term"),
         _field("energy_steps", _INTS, "(T) iterations at which energy_trace was taken"),
-        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization"),
+        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization, NaN after an early end"),
         _field("a_star", pa.int32(), "smallest count whose binary mask reaches tau", nullable=True),
         _field("a_star_soft", pa.int32(), "the same for the mask as optimized", nullable=True),
         _field("saliency_shape", _INTS, "rows, columns of the saliency map"),

@@ -78,10 +78,21 @@ def test_batch_of_eight_equals_eight_of_one() -> None:
             )
 
 
+def test_pairs_of_one_image_share_its_head_and_equal_pairs_of_two() -> None:
+    network, x = Net().eval(), images(2)
+    shared = channel_attribution(
+        network, x, torch.tensor([0, 1, 2]), "features", [1, 3], steps=30, image=[0, 0, 1], slots=4
+    )
+    apart = channel_attribution(network, x[[0, 0, 1]], torch.tensor([0, 1, 2]), "features", [1, 3], steps=30)
+    for name in ("masks", "scores", "scores_binary", "saliency", "energy"):
+        torch.testing.assert_close(getattr(shared, name), getattr(apart, name), atol=1e-4, rtol=1e-4)
+    assert shared.slots == 4
+
+
 def test_keep_largest_breaks_ties_by_index() -> None:
-    masks = torch.tensor([[[0.5, 0.9, 0.5, 0.5], [0.1, 0.2, 0.3, 0.3]]])
-    kept = keep_largest(masks, (2, 1))
-    assert kept.tolist() == [[[1, 1, 0, 0], [0, 0, 1, 0]]]
+    masks = torch.tensor([[0.5, 0.9, 0.5, 0.5], [0.1, 0.2, 0.3, 0.3]])
+    kept = keep_largest(masks, torch.tensor([2, 1]))
+    assert kept.tolist() == [[1, 1, 0, 0], [0, 0, 1, 0]]
 
 
 def test_counts_are_the_papers_or_scale_with_the_layer() -> None:

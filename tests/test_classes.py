@@ -1,5 +1,6 @@
 """Mean channel masks per class: against numpy, and bit-equal whatever the order and size of the shards."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,28 @@ def test_means_agree_with_numpy(tmp_path: Path) -> None:
         specific = means[got["class_id"]] - overall
         assert got["specific_channels"] == np.argsort(-specific)[:4].tolist()
         assert got["specific_values"] == pytest.approx(np.sort(specific)[::-1][:4])
+
+
+def test_sums_are_exact_whatever_is_in_the_shards(tmp_path: Path) -> None:
+    """Against math.fsum, which rounds once: shards of 13 rows with failures, a class of one pair."""
+    made = [*random_rows(50), channel(7, np.random.default_rng(1).random((3, CHANNELS)), 20)]
+    failed = [{"class_id": 7, "class_name": "class 7", "stage": "decode"}]
+    shards = {i: {Kind.CHANNEL: made[13 * i : 13 * i + 13], Kind.FAILURES: failed} for i in range(4)}
+    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    sums = ClassSums()
+    for table in run.tables(Kind.CHANNEL):
+        sums.merge(ClassSums.of(table))
+    assert sorted(sums.classes) == [(i, f"class {i}") for i in (0, 1, 2, 7)]
+    means = class_channels(run)["mean_mask"].to_pylist()
+    for ((class_id, _), part), mean in zip(sorted(sums.classes.items()), means, strict=True):
+        found = [r for r in made if r["class_id"] == class_id and r["a_star"] is not None]
+        masks = [r["masks"].reshape(3, -1)[COUNTS.index(r["a_star"])].tolist() for r in found]
+        exact = [math.fsum(values) for values in zip(*masks, strict=True)]
+        assert part.mask_sum.dtype == np.float64
+        assert part.mask_sum.tolist() == exact
+        assert part.histogram.sum() == len(found)
+        assert mean == [np.float32(total / len(found)) for total in exact]
+    assert sums.classes[7, "class 7"].histogram.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("size", [1, 7, 60])
@@ -137,6 +160,9 @@ def test_shards_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", Kind.CHANNEL, {0: {Kind.CHANNEL: [one]}, 1: {Kind.CHANNEL: [other]}})
     with pytest.raises(RunError, match="do not fit together"):
         class_channels(run)
+    for value in ({"layer": "other"}, {"counts": [1, 5, 21]}, {"counts": [1, 5]}, {"masks_shape": [3, 5]}):
+        with pytest.raises(ValueError, match=f"rows differ in {next(iter(value))}"):
+            ClassSums.of(rows(Kind.CHANNEL, one, {**one, **value}))
     run = make_run(tmp_path / "b", Kind.CHANNEL, {0: {Kind.CHANNEL: [{**one, "a_star": 3}]}})
     with pytest.raises(RunError, match="none of the counts"):
         class_channels(run)

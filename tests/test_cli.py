@@ -12,6 +12,7 @@ from jobs.cli import app
 from jobs.options import assemble
 from pipeline.config import ConfigError
 from pipeline.shapes import make_shapes
+from workers import spatial_preset
 
 runner = CliRunner()
 WHAT = {"dataset": {"name": "shapes"}, "network": {"name": "shapes_cnn"}}
@@ -47,7 +48,7 @@ def test_help_teaches_with_examples(command: str) -> None:
         (["run", "--areas", "0.5,0.1"], "ascending"),
         (["run", "--steps", "0"], "at least 1"),
         (["run", "--game", "chess"], "spatial.game"),
-        (["run", "--preset", "fast"], "torchray or paper"),
+        (["run", "--preset", "slow"], "fast, torchray or paper"),
         (["run", "--config", "/nowhere.toml"], "/nowhere.toml"),
         (["status", "/nowhere"], "No run at /nowhere"),
         (["score", "/nowhere"], "No run at /nowhere"),
@@ -81,7 +82,7 @@ def test_options_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
     channel = assemble(None, None, {**WHAT, "method": "channel", "steps": 9})
     assert channel.channel.schedule.steps == 9
     assert channel.channel.schedule.ramp == 150
-    assert channel.spatial.schedule.steps == 800
+    assert channel.spatial == spatial_preset("fast")
 
 
 def test_unknown_keys_and_bad_toml_are_named(tmp_path: Path) -> None:

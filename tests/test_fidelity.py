@@ -61,7 +61,7 @@ def test_energy_and_gradient_at_stored_parameters(network: Network, reference: A
     for draw in errors:
         noise = 1e-7 * torch.randn(masks.shape, generator=generator)
         pinned = masks + (torch.from_numpy(reference["mask"][:, 0]) + noise - masks).detach()
-        shown = perturb(levels, pinned[None])[0]
+        shown = perturb(levels, pinned, torch.zeros(4, dtype=torch.long))
         np.testing.assert_allclose(shown.detach().numpy(), reference["perturbed"], atol=2e-3)
         reward = network(shown).gather(1, target)[:, 0]
         np.testing.assert_allclose(reward.detach().numpy(), reference["reward"], rtol=1e-4)

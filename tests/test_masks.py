@@ -1,13 +1,15 @@
 """The mask family against a direct evaluation of its definition in float64."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from workers.config import MaskConfig
-from workers.masks import MaskFamily, kernel_profile, render_masks, smooth_max
+from workers.masks import MaskFamily, kernel_profile, render_masks
+from workers.smooth_max import Taps, make_taps, smooth_max
 
 TORCHRAY = MaskConfig(step=3, sigma=6.0)
 PAPER = MaskConfig(step=3, sigma=8.0, kernel="paper")
@@ -58,7 +60,35 @@ def test_smooth_max_gradient() -> None:
     generator = torch.Generator().manual_seed(4)
     values = torch.rand(2, 5, 3, dtype=torch.float64, generator=generator).requires_grad_()
     weights = torch.rand(4, 5, dtype=torch.float64, generator=generator)
-    assert torch.autograd.gradcheck(lambda v: smooth_max(v, weights, 20.0), values)
+    assert torch.autograd.gradcheck(lambda v: smooth_max(v, make_taps(weights, 20.0, dtype=v.dtype)), values)
+
+
+@pytest.mark.parametrize("config", [MaskConfig(), MaskConfig(sigma=35.0, kernel="paper")])
+@pytest.mark.parametrize("high", [0.05, 0.5, 1.0])
+def test_matrix_products_are_about_as_near_to_float64_as_the_definition(
+    config: MaskConfig, high: float
+) -> None:
+    generator = torch.Generator().manual_seed(9)
+    weights = MaskFamily(28, 28, config, dtype=torch.float64)._taps.weights
+    values = high * torch.rand(2, weights.shape[1], 30, dtype=torch.float64, generator=generator)
+    values[:, :, :10] = (values[:, :, :10] > 0.9 * high) * high
+    grad = torch.randn(2, len(weights), 30, dtype=torch.float64, generator=generator)
+
+    def evaluate(dtype: torch.dtype, fitted: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        taps = make_taps(weights, 20.0, dtype=dtype)
+        assert (taps.fit is not None) == (dtype == torch.float32)
+        variable = values.to(dtype).requires_grad_()
+        out = smooth_max(variable, taps if fitted else replace(taps, fit=None))
+        return out, torch.autograd.grad(out, variable, grad.to(dtype))[0]
+
+    exact, fit, direct = (
+        evaluate(*how) for how in ((torch.float64, False), (torch.float32, True), (torch.float32, False))
+    )
+    for wanted, got, other in zip(exact, fit, direct, strict=True):
+        error, limit = (got - wanted).abs().max(), (other - wanted).abs().max()
+        scale = float(wanted.detach().abs().max())
+        assert error < 1e-5 * scale
+        assert error < max(4 * limit, 3e-6 * scale)
 
 
 def test_drawing_gradient() -> None:
@@ -71,9 +101,12 @@ def test_drawing_gradient() -> None:
 
 def test_smooth_max_tends_to_the_maximum_and_the_mean() -> None:
     values = torch.rand(1, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    ones = torch.ones(1, 6, dtype=torch.float64)
-    torch.testing.assert_close(smooth_max(values, ones, 1e-9)[:, 0], values.mean(1))
-    torch.testing.assert_close(smooth_max(values, ones, 600.0)[:, 0], values.amax(1), atol=2e-3, rtol=0)
+
+    def taps(inverse_temperature: float) -> Taps:
+        return make_taps(torch.ones(1, 6), inverse_temperature, dtype=torch.float64)
+
+    torch.testing.assert_close(smooth_max(values, taps(1e-9))[:, 0], values.mean(1))
+    torch.testing.assert_close(smooth_max(values, taps(600.0))[:, 0], values.amax(1), atol=2e-3, rtol=0)
 
 
 def test_masks_are_smooth_and_inside_the_unit_interval() -> None:

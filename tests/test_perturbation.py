@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter
 from workers.config import SpatialConfig
 from workers.perturbation import gaussian_blur, perturb, pyramid
 
+FOUR = torch.tensor([1, 0, 0, 1])  # the image under each of four masks
+
 
 def images(height: int = 20, width: int = 26) -> torch.Tensor:
     return torch.randn(2, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -50,32 +52,32 @@ def test_pyramid_goes_from_the_strongest_blur_to_the_image() -> None:
 
 
 def test_fading_is_a_product_with_the_mask() -> None:
-    x, masks = images(), torch.rand(2, 4, 20, 26, dtype=torch.float64)
+    x, masks = images(), torch.rand(4, 20, 26, dtype=torch.float64)
     levels = pyramid(x, SpatialConfig(perturbation="fade"))
-    torch.testing.assert_close(perturb(levels, masks), x[:, None] * masks[:, :, None])
+    torch.testing.assert_close(perturb(levels, masks, FOUR), x[FOUR] * masks[:, None])
 
 
 def test_lookup_equals_brute_force() -> None:
     levels = pyramid(images(6, 7), SpatialConfig(levels=4, sigma_max=3.0))
-    masks = torch.rand(2, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    masks[0, 0, 0, :3] = torch.tensor([0.0, 1.0, 1 / 3], dtype=torch.float64)
-    out = perturb(levels, masks)
-    for b, a, y, x in np.ndindex(2, 3, 6, 7):
-        position = masks[b, a, y, x].item() * 3
+    masks = torch.rand(4, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    masks[0, 0, :3] = torch.tensor([0.0, 1.0, 1 / 3], dtype=torch.float64)
+    out = perturb(levels, masks, FOUR)
+    for n, y, x in np.ndindex(4, 6, 7):
+        b, position = FOUR[n], masks[n, y, x].item() * 3
         low = min(int(position), 2)
         weight = position - low
         expected = (1 - weight) * levels[b, low, :, y, x] + weight * levels[b, low + 1, :, y, x]
-        torch.testing.assert_close(out[b, a, :, y, x], expected)
+        torch.testing.assert_close(out[n, :, y, x], expected)
 
 
 def test_mask_of_ones_keeps_and_of_zeros_perturbs() -> None:
     levels = pyramid(images(), SpatialConfig())
-    ones = torch.ones(2, 1, 20, 26, dtype=torch.float64)
-    assert torch.equal(perturb(levels, ones)[:, 0], levels[:, -1])
-    assert torch.equal(perturb(levels, 0 * ones)[:, 0], levels[:, 0])
+    ones = torch.ones(4, 20, 26, dtype=torch.float64)
+    assert torch.equal(perturb(levels, ones, FOUR), levels[FOUR, -1])
+    assert torch.equal(perturb(levels, 0 * ones, FOUR), levels[FOUR, 0])
 
 
 def test_lookup_gradient() -> None:
     levels = pyramid(images(4, 5), SpatialConfig(levels=3, sigma_max=2.0))
-    masks = torch.rand(2, 2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    assert torch.autograd.gradcheck(lambda m: perturb(levels, m), masks.requires_grad_())
+    masks = torch.rand(4, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    assert torch.autograd.gradcheck(lambda m: perturb(levels, m, FOUR), masks.requires_grad_())

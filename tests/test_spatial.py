@@ -1,6 +1,7 @@
 """The spatial optimization: batches, seeds, games, presets, a*."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from workers import SpatialConfig, extremal_perturbation, spatial_preset
 from workers.config import MaskConfig, Schedule
+from workers.images import Preprocess
 from workers.masks import MaskFamily
-from workers.optimize import first_reaching, maximize
+from workers.networks import Network
+from workers.optimize import first_reaching
 
 SMALL = SpatialConfig(
     areas=(0.1, 0.3),
@@ -33,7 +36,8 @@ class Spot(nn.Module):
 def small_cnn() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(16, 5),
     ).eval()  # fmt: skip
 
@@ -108,10 +112,72 @@ def test_presets_run_and_hold_the_printed_numbers() -> None:
     assert weights == [300, 300, 600, 600, 1200, 1200]
     torchray = spatial_preset("torchray").schedule
     assert torchray.weight_at(799) == pytest.approx(300 * 1.0035**799)
-    for preset in ("paper", "torchray"):
+    fast = spatial_preset("fast").schedule
+    weights = [fast.weight_at(t) for t in range(fast.steps)]
+    assert fast.steps <= 100
+    assert weights[0] == pytest.approx(fast.weight)
+    assert weights[-1] == pytest.approx(fast.final)
+    np.testing.assert_allclose(np.diff(np.log(weights[: fast.steps // 3]), 2), 0, atol=1e-12)
+    for preset in ("paper", "torchray", "fast"):
         x, target = images(1, 56, 56), torch.tensor([0])
         result = extremal_perturbation(small_cnn(), x, target, preset=preset, steps=2)
         assert result.masks.shape == (1, 6, 56, 56)
+
+
+@pytest.mark.parametrize("slots", [2, 4, 16])
+@pytest.mark.parametrize("jitter", ["random", "alternate"])
+def test_what_shares_the_batch_changes_no_mask(slots: int, jitter: str) -> None:
+    # Not 1: there convolutions round otherwise, and a switched ReLU or a broken tie can move a whole mask.
+    network, x, targets = small_cnn(), images(2), torch.tensor([4, 0, 2])
+    config = SpatialConfig(**{**vars(SMALL), "jitter": jitter})
+    seeds = [7, 8, 9]
+    alone = extremal_perturbation(network, x[[0, 0, 1]], targets, seed=seeds, config=config, slots=6)
+    shared = extremal_perturbation(
+        network, x, targets, seed=seeds, config=config, slots=slots, image=[0, 0, 1]
+    )
+    for name in ("masks", "params", "scores", "scores_deleted", "score_full", "score_perturbed", "energy"):
+        torch.testing.assert_close(getattr(shared, name), getattr(alone, name), atol=1e-4, rtol=1e-4)
+    assert (shared.steps == 40).all()
+
+
+def test_bisection_finds_the_smallest_area_and_says_what_it_cost() -> None:
+    x = (torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(2)) > 0.5).float() * 2 - 1
+    settings = {
+        **vars(SMALL),
+        "areas": (0.05, 0.6),
+        "tau": 0.7,
+        "search": 0.02,
+        "warm_start": 20,
+        "jitter": "none",
+    }
+    config = SpatialConfig(**settings)
+    result = extremal_perturbation(Spot(), x, torch.tensor([2]), config=config)
+    (a_star,) = result.a_star.tolist()
+    assert 0.05 < a_star < 0.6
+    # A listed area of a*, or of a little less than a* minus the tolerance, tells whether it is the smallest.
+    around = replace(config, areas=(a_star - 0.05, a_star + 0.02), search=0.0, warm_start=0)
+    check = extremal_perturbation(Spot(), x, torch.tensor([2]), config=around)
+    wanted = 0.7 * float(check.score_full)
+    assert check.scores[0, 0] < wanted <= check.scores[0, 1]
+    assert result.search_steps[0] == 5 * 20  # .55 halved five times is below .02; each spared 20 of 40
+    assert result.steps.tolist() == [[20, 40]]
+    none = extremal_perturbation(Spot(), x, torch.tensor([2]), config=replace(config, tau=1.5))
+    assert none.a_star.isnan().all()
+    assert none.search_steps[0] == 0
+
+
+def test_bf16_scores_are_near_float32s() -> None:
+    network = Network(
+        "own", small_cnn().requires_grad_(False), Preprocess(32, None, (0, 0, 0), (1, 1, 1)), None, ""
+    )
+    x, targets = images(2), torch.tensor([0, 3])
+    exact = extremal_perturbation(network, x, targets, config=SMALL)
+    coarse = extremal_perturbation(replace(network, precision="bf16"), x, targets, config=SMALL)
+    assert coarse.scores.dtype == coarse.params.dtype == torch.float32
+    assert not torch.equal(coarse.scores, exact.scores)
+    torch.testing.assert_close(
+        coarse.scores, exact.scores, atol=0.02 * exact.scores.abs().max().item(), rtol=0
+    )
 
 
 def test_a_plain_module_is_left_as_it_was() -> None:
@@ -130,23 +196,6 @@ def test_a_star_is_the_first_area_that_reaches_tau() -> None:
     assert first_reaching(scores, sizes, full, 1.0)[1].isnan()
     # tau < 1 is the weaker demand for a negative full score too: -2 - 0.5 * 2 = -3
     assert first_reaching(scores, sizes, full, 0.5).tolist() == pytest.approx([0.2, 0.2, 0.1])
-
-
-def test_maximize_follows_sgd_with_momentum_and_projection() -> None:
-    goal = torch.tensor([[0.2, 0.9, 2.0]])
-
-    def evaluate(params: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        return -((params - goal) ** 2).sum(1), params
-
-    schedule = Schedule(40, 0.1, 0.5, 0.0, 0.0, "growing")
-    params = torch.ones(1, 3)
-    trace = maximize(params, evaluate, (1,), schedule)
-    expected, velocity = torch.ones(1, 3), torch.zeros(1, 3)
-    for _ in range(39):
-        velocity = 0.5 * velocity + -2 * (expected - goal)
-        expected = (expected + 0.1 * velocity).clamp(0, 1)
-    torch.testing.assert_close(params, expected)
-    torch.testing.assert_close(trace.energy, -((expected - goal) ** 2).sum(1))
 
 
 @pytest.mark.parametrize(

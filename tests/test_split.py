@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from workers.images import Preprocess
 from workers.networks import Network, load_network
-from workers.split import LayerError, Split, layer_names, split_network
+from workers.split import Activation, LayerError, Split, layer_names, split_network
 
 CASES = [
     ("resnet18", "layer3", 256, 64),
@@ -91,6 +91,10 @@ def seeded(kind: type[nn.Module]) -> Network:
     return network_of(kind())
 
 
+def everyone(activation: Activation) -> Tensor:
+    return torch.arange(len(activation.value))
+
+
 def check_split(network: Network, split: Split, side: int, batch: int = 2) -> None:
     """Head and tail give the network's output, for repeats too; gradients flow and nothing is overwritten."""
     x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(5))
@@ -98,23 +102,27 @@ def check_split(network: Network, split: Split, side: int, batch: int = 2) -> No
     activation = split.head(x)
     value = activation.value.clone()
     assert value.shape[split.channel_dim(value)] == split.channels
-    torch.testing.assert_close(split.tail(activation.value, activation), logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        split.tail(activation.value, activation, everyone(activation)), logits, atol=1e-5, rtol=1e-4
+    )
 
     changed = value.repeat_interleave(3, 0) * torch.linspace(0.5, 1.5, 3).repeat(batch).view(
         -1, *[1] * (value.ndim - 1)
     )
     changed.requires_grad_(True)
-    together = split.tail(changed, activation, 3)
+    together = split.tail(changed, activation, everyone(activation).repeat_interleave(3))
     together.square().sum().backward()
     assert changed.grad is not None
     assert changed.grad.flatten(1).any(1).all()
     for i in range(batch):
         single = split.head(x[i : i + 1])
         for j in range(3):
-            separate = split.tail(changed[3 * i + j : 3 * i + j + 1].detach(), single)
+            separate = split.tail(changed[3 * i + j : 3 * i + j + 1].detach(), single, everyone(single))
             torch.testing.assert_close(together[3 * i + j : 3 * i + j + 1], separate, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(activation.value, value, atol=0, rtol=0)
-    torch.testing.assert_close(split.tail(value, activation), logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        split.tail(value, activation, everyone(activation)), logits, atol=1e-5, rtol=1e-4
+    )
     assert not any(module._forward_hooks for module in network.module.modules())
 
 
@@ -139,7 +147,7 @@ def test_the_tail_does_not_run_the_head() -> None:
     calls: list[nn.Module] = []
     for module in network.module.modules():
         module.register_forward_hook(lambda module, *_: calls.append(module))
-    split.tail(activation.value, activation)
+    split.tail(activation.value, activation, everyone(activation))
     assert set(calls).isdisjoint(network.module.layer3.modules())
     assert network.module.fc in calls
 
@@ -159,7 +167,7 @@ def test_no_hook_is_left_after_an_error() -> None:
     split = split_network(network, "first")
     activation = split.head(torch.rand(2, 3, 16, 16))
     with pytest.raises(RuntimeError):
-        split.tail(activation.value[:, :2], activation)
+        split.tail(activation.value[:, :2], activation, everyone(activation))
     assert not any(module._forward_hooks for module in network.module.modules())
     with pytest.raises(RuntimeError):
         split.head(torch.rand(2, 5, 16, 16))
@@ -174,7 +182,7 @@ def test_weights_numbers_and_overwritten_tensors_cross_the_cut() -> None:
     # Numbers such as the width belong to the activation, not to the cut.
     x = torch.rand(1, 3, 7, 9)
     activation = split.head(x)
-    torch.testing.assert_close(split.tail(activation.value, activation), network(x))
+    torch.testing.assert_close(split.tail(activation.value, activation, everyone(activation)), network(x))
 
 
 def test_vectors() -> None:

@@ -239,7 +239,7 @@ def test_voc_class_is_explained_by_its_most_confident_synset(tmp_path: Path) -> 
     (row,) = run.plan().to_pylist()
     logits = worker.network(worker.network.preprocess(Image.open(images / "a.jpg"))[None])[0]
     (items,) = worker._decode([{**row, "targets": [0, 3, 5]}], [])
-    chosen = worker._targets(items[0].input[None], items)
+    chosen = worker._targets(items[0].input[None], [0], items)
     assert chosen.item() == [0, 3, 5][int(logits[[0, 3, 5]].argmax())]
     (items,) = worker._decode([row], [])
-    assert worker._targets(items[0].input[None], items).item() == int(logits.argmax())
+    assert worker._targets(items[0].input[None], [0], items).item() == int(logits.argmax())

@@ -10,20 +10,12 @@ from torch import Tensor
 class _AreaTerm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, masks: Tensor, kept: tuple[int, ...]) -> Tensor:
-        n, pixels = masks.shape
-        threshold = torch.empty(n, 1, dtype=masks.dtype, device=masks.device)
-        counts = _counts(kept, masks.device).repeat(n // len(kept))
-        for i, k in enumerate(kept):
-            rows = slice(i, None, len(kept))
-            if k:
-                threshold[rows, 0] = torch.kthvalue(masks[rows], pixels - k + 1, dim=1).values
-            else:
-                threshold[rows] = torch.inf
+        threshold = _thresholds(masks, kept)[:, None]
         above = masks > threshold
         tied = masks == threshold
         # Values tied at the threshold share the places that are left: a sort would pick among them
         # by position, which breaks symmetry and depends on the device.
-        left = counts[:, None] - above.sum(1, keepdim=True)
+        left = _on_device(kept, masks.device)[:, None] - above.sum(1, keepdim=True)
         share = left / tied.sum(1, keepdim=True).clamp(min=1)
         chosen = above.to(masks.dtype) + tied * share.to(masks.dtype)
         ctx.save_for_backward(masks, chosen)
@@ -37,8 +29,39 @@ class _AreaTerm(torch.autograd.Function):
         return (masks - chosen) * (grad * (2 / masks.shape[1]))[:, None], None
 
 
+def _thresholds(masks: Tensor, kept: tuple[int, ...]) -> Tensor:
+    """(N,) the kept[i]-th largest value of every row, infinity for kept[i] = 0."""
+    if masks.device.type == "cuda":
+        return radix_select(masks, _on_device(kept, masks.device))
+    pixels = masks.shape[1]
+    rows = (
+        torch.kthvalue(m, pixels - k + 1).values if k else m.new_tensor(torch.inf)
+        for m, k in zip(masks, kept, strict=True)
+    )
+    return torch.stack(list(rows))
+
+
+def radix_select(values: Tensor, counts: Tensor) -> Tensor:
+    """The counts[i]-th largest value of every row, exactly, all rows at once and without a host in between.
+
+    Floats that are not negative sort as their bits do, so 31 comparisons find the bits one by one.
+
+    Args:
+        values: (N,P) float32, not negative. counts: (N,), 0 to P.
+
+    Returns:
+        (N,) float32; NaN, above every number, for a count of 0.
+    """
+    bits = (values + 0.0).view(torch.int32)  # + 0 makes -0 a 0
+    found = torch.zeros(len(values), dtype=torch.int32, device=values.device)
+    for position in range(30, -1, -1):
+        candidate = found | (1 << position)
+        found = torch.where((bits >= candidate[:, None]).sum(1) >= counts, candidate, found)
+    return found.view(torch.float32)
+
+
 @lru_cache(maxsize=64)
-def _counts(kept: tuple[int, ...], device: torch.device) -> Tensor:
+def _on_device(kept: tuple[int, ...], device: torch.device) -> Tensor:
     """Kept on the device: a copy in every step would make it wait."""
     return torch.tensor(kept, device=device)
 
@@ -50,18 +73,18 @@ def area_term(masks: Tensor, kept: tuple[int, ...]) -> Tensor:
     place share the gradient equally.
 
     Args:
-        masks: (N,P), any range. Row i has kept[i % len(kept)] ones to reach.
-        kept: numbers of ones k, 0 <= k <= P.
+        masks: (N,P) in [0,1].
+        kept: the number of ones k wanted in every row, 0 <= k <= P.
 
     Returns:
         (N,), differentiable.
 
     Raises:
-        ValueError: N is no multiple of len(kept), or a count is out of range.
+        ValueError: not one count a row, or a count out of range.
     """
     n, pixels = masks.shape
-    if n % len(kept):
-        raise ValueError(f"{n} masks for {len(kept)} areas")
+    if n != len(kept):
+        raise ValueError(f"{n} masks for {len(kept)} counts")
     if not all(0 <= k <= pixels for k in kept):
         raise ValueError(f"counts {kept} must lie between 0 and {pixels}")
     out: Tensor = _AreaTerm.apply(masks, kept)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from workers.config import ChannelConfig, default_counts, with_steps
 from workers.networks import Network, frozen
-from workers.optimize import first_reaching, maximize
-from workers.spatial import check_batch, pick
+from workers.optimize import Problem, Rows, alone, first_reaching, maximize, tabulate, trace_steps
+from workers.spatial import check_pairs, pick
 from workers.split import Activation, Split, split_network
 
 
@@ -24,12 +24,14 @@ class ChannelResult:
         score_full, score_perturbed: (B,) logit with all channels, and with none.
         areas: (B,A) sums of the masks: the counts reached.
         area_term, binarity, energy: (B,A).
-        energy_steps: iterations of the trace. energy_trace: (B,A,T).
+        energy_steps: iterations of the trace. energy_trace: (B,A,T), NaN after an early end.
+        steps: (B,A) int64, iterations that each mask took.
         a_star: (B,) smallest count whose binary mask reaches tau of the full score; the count of all
             channels always does.
         a_star_soft: (B,) the same for the masks as optimized, NaN if none does.
         saliency: (B,h,w) eq. 11: activations summed over channels with the mask of a_star as weights.
-        counts: the A counts. config: every number used.
+        counts: the A counts. slots: most masks at once, less than asked for where memory ran out.
+        config: every number used.
     """
 
     masks: Tensor
@@ -43,10 +45,12 @@ class ChannelResult:
     energy: Tensor
     energy_steps: tuple[int, ...]
     energy_trace: Tensor
+    steps: Tensor
     a_star: Tensor
     a_star_soft: Tensor
     saliency: Tensor
     counts: tuple[int, ...]
+    slots: int
     config: ChannelConfig
 
 
@@ -60,6 +64,8 @@ def channel_attribution(
     steps: int | None = None,
     config: ChannelConfig | None = None,
     split: Split | None = None,
+    slots: int | None = None,
+    image: Sequence[int] | None = None,
 ) -> ChannelResult:
     """Channel masks of a batch (eqs. 9-11), batched over images and counts together.
 
@@ -74,6 +80,8 @@ def channel_attribution(
         steps: iterations; None = 300.
         config: replaces layer, counts and steps.
         split: the network already split at the layer.
+        slots: most masks at once; None = `fitting_slots`.
+        image: (B,) the image of each target, where several targets share one; None = one image each.
 
     Raises:
         LayerError: the network has no such layer, or cannot be split there.
@@ -85,7 +93,7 @@ def channel_attribution(
     if counts is not None:
         config = replace(config, counts=tuple(counts))
     config = replace(config, schedule=with_steps(config.schedule, steps))
-    check_batch(images, targets)
+    index = check_pairs(images, targets, image)
     with frozen(network) as net:
         height, width = images.shape[-2:]
         split = split or split_network(net, config.layer, (height, width) if height == width else None)
@@ -93,68 +101,87 @@ def channel_attribution(
             raise ValueError(f"the network was split at {split.layer}, not at {config.layer}")
         with torch.no_grad():
             activation = split.head(images.to(net.device, copy=True))
-        return _run(split, activation, targets.to(net.device), config)
+        objective = ChannelObjective(split, activation, index.to(net.device), targets.to(net.device))
+        return _run(objective, config, slots)
 
 
-def _run(split: Split, activation: Activation, targets: Tensor, config: ChannelConfig) -> ChannelResult:
-    value = activation.value
-    batch, dim = len(value), split.channel_dim(value)
-    channels = value.shape[dim]
+class ChannelObjective:
+    """Scores of channel masks on the activations of B pairs; an `Objective`. The head has run already."""
+
+    def __init__(self, split: Split, activation: Activation, image: Tensor, targets: Tensor) -> None:
+        """image: (B,) the activation of each pair."""
+        self.split, self.activation = split, activation
+        self.image, self.targets = image, targets
+        value = activation.value
+        self.dim = split.channel_dim(value)
+        self.channels = value.shape[self.dim]
+
+    def start(self) -> Tensor:
+        return self.activation.value.new_ones(self.channels)
+
+    def ones(self, size: float) -> int:
+        return int(size)
+
+    def score(self, masks: Tensor, items: Tensor) -> Tensor:
+        """(N,K) masks of the pairs `items` (N,) -> (N,) logits of their targets."""
+        images, value = self.image[items], self.activation.value
+        shape = [len(masks)] + [1] * (value.ndim - 1)
+        shape[self.dim] = self.channels
+        logits = self.split.tail(value[images] * masks.view(shape), self.activation, images)
+        return pick(logits, self.targets[items])
+
+    def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        return self.score(params, rows.items), params
+
+    def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
+        counts = torch.tensor([self.ones(problem.size) for problem in rows.problems], device=params.device)
+        return {"scores_binary": self.score(keep_largest(params, counts), rows.items)}
+
+
+def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) -> ChannelResult:
+    channels, targets = objective.channels, objective.targets
     counts = config.counts or default_counts(channels)
     if counts[-1] > channels:
         raise ValueError(f"counts go up to {counts[-1]}, but {config.layer} has {channels} channels")
-
-    def score(masks: Tensor) -> Tensor:
-        """(B*M,K) masks, M consecutive ones per image -> (B*M,) scores."""
-        repeats = len(masks) // batch
-        shape = [batch, repeats] + [1] * (value.ndim - 1)
-        shape[dim + 1] = channels
-        masked = (value[:, None] * masks.view(shape)).flatten(0, 1)
-        return pick(split.tail(masked, activation, repeats), targets.repeat_interleave(repeats))
-
-    def evaluate(params: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        return score(params), params
-
-    params = value.new_ones(batch * len(counts), channels)
-    trace = maximize(params, evaluate, counts, config.schedule)
-
-    by_count = (batch, len(counts))
-    masks = params.view(*by_count, channels)
-    binary = keep_largest(masks, counts)
+    chains = [alone(Problem(item, count)) for item in range(len(targets)) for count in counts]
+    solutions, slots = maximize(chains, objective, config.schedule, slots)
     with torch.no_grad():
-        scores_binary = score(binary.flatten(0, 1)).view(by_count)
-        ends = score(value.new_tensor([[0.0], [1.0]]).expand(2, channels).repeat(batch, 1)).view(batch, 2)
+        everyone = torch.arange(len(targets), device=targets.device)
+        ones = objective.start().expand(len(targets), -1)
+        full, nothing = objective.score(ones, everyone), objective.score(0 * ones, everyone)
+    table = tabulate(solutions, len(targets), counts)
+    scores_binary = table["scores_binary"]
     if counts[-1] == channels:
         # All channels kept is the image itself: rounding in another batch must not decide a_star.
-        scores_binary[:, -1] = ends[:, 1]
-    sizes = value.new_tensor(counts)
-    a_star = first_reaching(scores_binary, sizes, ends[:, 1], config.tau)
-    scores = trace.reward.view(by_count)
+        scores_binary[:, -1] = full
+    masks, sizes = table["params"], full.new_tensor(counts)
+    a_star = first_reaching(scores_binary, sizes, full, config.tau)
     return ChannelResult(
         masks=masks,
-        scores=scores,
+        scores=table["reward"],
         scores_binary=scores_binary,
-        score_full=ends[:, 1],
-        score_perturbed=ends[:, 0],
+        score_full=full,
+        score_perturbed=nothing,
         areas=masks.sum(-1),
-        area_term=trace.area_term.view(by_count),
+        area_term=table["area_term"],
         binarity=torch.minimum(masks, 1 - masks).mean(-1),
-        energy=trace.energy.view(by_count),
-        energy_steps=trace.steps,
-        energy_trace=trace.energies.view(*by_count, -1),
+        energy=table["energy"],
+        energy_steps=trace_steps(config.schedule.steps),
+        energy_trace=table["energies"],
+        steps=table["steps"],
         a_star=a_star,
-        a_star_soft=first_reaching(scores, sizes, ends[:, 1], config.tau),
-        saliency=_saliency(value, dim, masks, sizes, a_star),
+        a_star_soft=first_reaching(table["reward"], sizes, full, config.tau),
+        saliency=_saliency(objective.activation.value[objective.image], objective.dim, masks, sizes, a_star),
         counts=counts,
+        slots=slots,
         config=config,
     )
 
 
-def keep_largest(masks: Tensor, counts: tuple[int, ...]) -> Tensor:
-    """(B,A,K) -> binary masks that keep the counts[a] largest channels, the lowest index first in a tie."""
+def keep_largest(masks: Tensor, counts: Tensor) -> Tensor:
+    """(N,K) -> binary masks that keep the counts[i] largest channels, the lowest index first in a tie."""
     rank = masks.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    limit = torch.tensor(counts, device=masks.device)
-    return (rank < limit[:, None]).to(masks.dtype)
+    return (rank < counts[:, None]).to(masks.dtype)
 
 
 def _saliency(value: Tensor, dim: int, masks: Tensor, sizes: Tensor, a_star: Tensor) -> Tensor:

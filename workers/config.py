@@ -1,6 +1,7 @@
 """Every number of the two optimizations, typed; a run stores them whole.
 
-Presets: `torchray` follows the reference implementation, `paper` the text. Where the paper is silent
+Presets: `fast` was found by experiment (docs/benchmarks.md), `torchray` follows the reference
+implementation, `paper` the text. Where the paper is silent
 (its gaps G1-G4, G10) the comment beside the number says what was chosen and why.
 """
 
@@ -9,7 +10,8 @@ from typing import Literal
 
 Game = Literal["preserve", "delete", "hybrid"]
 Kernel = Literal["torchray", "paper"]
-Preset = Literal["torchray", "paper"]
+Preset = Literal["fast", "torchray", "paper"]
+Precision = Literal["float32", "bf16"]
 Jitter = Literal["none", "alternate", "random"]
 
 # fmt: off
@@ -26,10 +28,16 @@ class Schedule:
 
     Attributes:
         steps: evaluations of the objective; the last one is not followed by an update.
-        lr, momentum, dampening: of stochastic gradient descent.
+        lr: learning rate, at the start.
+        momentum, dampening: of stochastic gradient descent; momentum is Adam's first beta.
         weight: lambda, in logits per mean squared mask difference.
         weight_rule: `growing` weight * growth**t; `doubling` weight doubled at 1/3 and 2/3 of the steps;
-            `ramp` from 0 to weight over the first ramp steps.
+            `ramp` from 0 to weight over the first ramp steps; `geometric` from weight to final.
+        hold: part of the steps, at the end, in which a geometric weight stays final and lr decays.
+        decay: fraction of lr left at the end of `hold`, linearly.
+        optimizer: sgd or adam. second: Adam's second beta.
+        settle: a problem ends early once its reward has changed by less than this fraction of the full
+            score, and its area term by less than this, in `check` iterations; 0 = never.
     """
 
     steps: int
@@ -37,17 +45,39 @@ class Schedule:
     momentum: float
     dampening: float
     weight: float
-    weight_rule: Literal["growing", "doubling", "ramp"]
+    weight_rule: Literal["growing", "doubling", "ramp", "geometric"]
     growth: float = 1.0
     ramp: int = 0
+    final: float = 0.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    second: float = 0.99
+    hold: float = 0.0
+    decay: float = 1.0
+    settle: float = 0.0
+    check: int = 10
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
         if self.lr <= 0 or self.growth <= 0 or self.weight < 0 or self.ramp < 0:
             raise ValueError("lr and growth must be positive, weight and ramp not negative")
-        if not (0 <= self.momentum < 1 and 0 <= self.dampening <= 1):
-            raise ValueError("momentum must be in [0, 1) and dampening in [0, 1]")
+        if not (0 <= self.momentum < 1 and 0 <= self.dampening <= 1 and 0 <= self.second < 1):
+            raise ValueError("momentum and second must be in [0, 1), dampening in [0, 1]")
+        if not (0 <= self.hold < 1 and 0 <= self.decay <= 1):
+            raise ValueError("hold must be in [0, 1) and decay in [0, 1]")
+        if self.weight_rule == "geometric" and not (self.weight > 0 and self.final > 0):
+            raise ValueError("a geometric weight must be positive at both ends: weight and final")
+        if self.settle < 0 or self.check < 1:
+            raise ValueError("settle must not be negative and check at least 1")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate at an iteration, counted from 0."""
+        start = self._hold_from()
+        part = max(0, step - start) / max(1, self.steps - 1 - start)
+        return self.lr * (1 - (1 - self.decay) * part)
+
+    def _hold_from(self) -> int:
+        return round((self.steps - 1) * (1 - self.hold))
 
     def weight_at(self, step: int) -> float:
         """Lambda at an iteration, counted from 0."""
@@ -55,6 +85,9 @@ class Schedule:
             return self.weight * self.growth**step
         if self.weight_rule == "doubling":
             return self.weight * 2.0 ** (3 * step // self.steps)
+        if self.weight_rule == "geometric":
+            part = min(1.0, step / max(1, self._hold_from()))
+            return float(self.weight * (self.final / self.weight) ** part)
         return self.weight * min(1.0, step / self.ramp) if self.ramp else self.weight
 
 
@@ -98,6 +131,8 @@ class SpatialConfig:
         border: beyond the image, `zero` (the mean colour) or `renormalize` the kernel, as printed.
         jitter: flip left-right `none`, every `alternate` iteration, or at `random` from the pair's seed.
         tau: a* is the smallest area whose score reaches tau of the full score.
+        search: find a* by bisection to this tolerance, an area, between the areas; 0 = only among them.
+        warm_start: iterations spared by starting an area from the next larger one's mask; 0 = from ones.
         smooth: blur of the summed masks before pointing, fraction of the image's short side.
     """
 
@@ -109,6 +144,8 @@ class SpatialConfig:
     border: Literal["zero", "renormalize"] = "zero"
     jitter: Jitter = "alternate"
     tau: float = 1.0
+    search: float = 0.0
+    warm_start: int = 0
     smooth: float = 0.09
     mask: MaskConfig = MaskConfig()
     schedule: Schedule = Schedule(800, 0.01, 0.9, 0.9, 300.0, "growing", growth=1.0035)
@@ -119,8 +156,10 @@ class SpatialConfig:
             raise ValueError(f"areas must be ascending fractions in (0, 1], not {list(areas)}")
         if self.levels < 2:
             raise ValueError(f"levels must be at least 2, not {self.levels}")
-        if self.sigma_max < 0 or self.smooth < 0:
-            raise ValueError("sigma_max and smooth must not be negative")
+        if self.sigma_max < 0 or self.smooth < 0 or self.search < 0:
+            raise ValueError("sigma_max, smooth and search must not be negative")
+        if not 0 <= self.warm_start < self.schedule.steps:
+            raise ValueError(f"warm_start must be less than the {self.schedule.steps} steps, not negative")
 
 
 @dataclass(frozen=True)
@@ -153,6 +192,13 @@ def spatial_preset(preset: Preset) -> SpatialConfig:
     """
     if preset == "torchray":
         return SpatialConfig()
+    if preset == "fast":
+        return SpatialConfig(
+            jitter="none",
+            schedule=Schedule(
+                60, 0.1, 0.9, 0.0, 300.0, "geometric", final=5000.0, hold=0.4, decay=0.1, optimizer="adam"
+            ),
+        )
     if preset == "paper":
         return SpatialConfig(
             border="renormalize",
@@ -163,7 +209,7 @@ def spatial_preset(preset: Preset) -> SpatialConfig:
             # implementation's 0.01 with dampening 0.9.
             schedule=Schedule(1600, 0.001, 0.9, 0.0, 300.0, "doubling"),
         )
-    raise ValueError(f"preset must be torchray or paper, not {preset}")
+    raise ValueError(f"preset must be fast, torchray or paper, not {preset}")
 
 
 def default_counts(channels: int) -> tuple[int, ...]:

@@ -1,93 +1,18 @@
 """The family of smooth masks: low-resolution parameters, drawn by a smooth max-convolution.
 
 Appendix A.1 of the paper with its position formula corrected (u_i = step * i + margin, in pixels) and
-its kernel profile decaying (the printed sign grows). Shape letters: N masks, Q = step**2 phases of a
-pixel inside its cell, K = taps of the neighbourhood, L cells.
+its kernel profile decaying (the printed sign grows).
 """
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from workers.config import Kernel, MaskConfig
-
-
-class _SmoothMax(torch.autograd.Function):
-    """smax over taps of weight * value (eq. 7), out = sum v e^(v/T) / sum e^(v/T).
-
-    Saves only its inputs, the result and the denominators; the N x Q x K x L exponentials, 150 times
-    larger, are recomputed. The loop runs over taps with the cells innermost, and over slices of masks
-    small enough to stay in a core's cache.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, weights: Tensor, inverse_temperature: float) -> Tensor:
-        n, taps, cells = values.shape
-        phases = weights.shape[0]
-        out = values.new_empty(n, phases, cells)
-        denominators = torch.empty_like(out)
-        scaled = (inverse_temperature * weights).t()[:, None, :, None].contiguous()
-        for part in _slices(values):
-            v_NKL = values[part]
-            numerator = out[part].zero_()
-            denominator = denominators[part].zero_()
-            product = torch.empty_like(numerator)
-            exponential = torch.empty_like(numerator)
-            for tap in range(taps):
-                torch.mul(v_NKL[:, None, tap], scaled[tap], out=product)
-                torch.exp(product, out=exponential)
-                denominator += exponential
-                numerator.addcmul_(product, exponential)
-            numerator /= denominator
-        out /= inverse_temperature
-        ctx.save_for_backward(values, weights, out, denominators)
-        ctx.inverse_temperature = inverse_temperature
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        values, weights, out, denominators = ctx.saved_tensors
-        inverse_temperature = ctx.inverse_temperature
-        result = torch.empty_like(values)
-        scaled = (inverse_temperature * weights).t()[:, None, :, None].contiguous()
-        for part in _slices(values):
-            v_NKL = values[part]
-            scale = grad[part] / denominators[part]
-            offset = scale * (1 - inverse_temperature * out[part])
-            product = torch.empty_like(scale)
-            exponential = torch.empty_like(scale)
-            for tap in range(values.shape[1]):
-                torch.mul(v_NKL[:, None, tap], scaled[tap], out=product)
-                torch.exp(product, out=exponential)
-                torch.addcmul(offset, product, scale, out=product)
-                product *= exponential
-                result[part, tap] = torch.matmul(weights[:, tap], product)
-        return result, None, None
-
-
-def _slices(values: Tensor) -> list[slice]:
-    """One mask at a time where the cache is the limit, all of them where kernel launches are."""
-    count = values.shape[0]
-    return [slice(i, i + 1) for i in range(count)] if values.device.type == "cpu" else [slice(0, count)]
-
-
-def smooth_max(values: Tensor, weights: Tensor, inverse_temperature: float) -> Tensor:
-    """Smooth maximum over taps of weights * values (eq. 7).
-
-    Args:
-        values: (N,K,L) in [0,1].
-        weights: (Q,K) kernel in [0,1], without gradient.
-        inverse_temperature: 1/T; the maximum as it grows, the mean as it goes to 0.
-
-    Returns:
-        (N,Q,L), differentiable in values.
-    """
-    out: Tensor = _SmoothMax.apply(values, weights, inverse_temperature)
-    return out
+from workers.smooth_max import Taps, make_taps, smooth_max
 
 
 def kernel_profile(distance: Tensor, kernel: Kernel, step: int, sigma: float) -> Tensor:
@@ -122,9 +47,8 @@ class MaskFamily:
         step, sigma, margin = config.step, config.sigma, math.ceil(config.sigma)
         self.margin = margin
         self.param_shape = (math.ceil(height / step), math.ceil(width / step))
-        self._pad = 1 + math.ceil((sigma + margin) / step)
-        self._taps = 2 * (1 + math.ceil(sigma / step)) + 1
-        rows, cols = (n - self._taps + 2 * self._pad + 1 for n in self.param_shape)
+        self._pad, self._window = _window(config)
+        rows, cols = (n - self._window + 2 * self._pad + 1 for n in self.param_shape)
         self._cells = (rows, cols)
         # The last step-1 pixels of the drawn frame lie beyond every image that the lattice serves.
         self.padded_shape = (rows * step - (step - 1), cols * step - (step - 1))
@@ -133,16 +57,7 @@ class MaskFamily:
                 f"Mask step {step} is too large for sigma {sigma}: the drawn mask would not cover the "
                 "image. Use a step of at most sigma."
             )
-        self._weights = self._kernel().to(device=device, dtype=dtype)
-
-    def _kernel(self) -> Tensor:
-        """(Q,K) weight of every tap for every phase of a pixel inside its cell."""
-        phase = torch.arange(self.config.step)[:, None]
-        tap = torch.arange(self._taps)[None]
-        offset = (phase - (self.config.step * (tap - self._pad) + self.margin)).double()
-        distance = torch.sqrt(offset[:, None, :, None] ** 2 + offset[None, :, None, :] ** 2)
-        distance = distance.reshape(self.config.step**2, self._taps**2)
-        return kernel_profile(distance, self.config.kernel, self.config.step, self.config.sigma)
+        self._taps = _taps(config, device, dtype)
 
     def draw(self, params: Tensor) -> Tensor:
         """Masks with their margin.
@@ -155,8 +70,8 @@ class MaskFamily:
         """
         n = params.shape[0]
         step, (rows, cols) = self.config.step, self._cells
-        values = F.unfold(params[:, None], self._taps, padding=self._pad)
-        out = smooth_max(values, self._weights, self.config.inverse_temperature)
+        values = F.unfold(params[:, None], self._window, padding=self._pad)
+        out = smooth_max(values, self._taps)
         frame = out.view(n, step, step, rows, cols).permute(0, 3, 1, 4, 2)
         frame = frame.reshape(n, rows * step, cols * step)
         return frame[:, : self.padded_shape[0], : self.padded_shape[1]]
@@ -165,6 +80,28 @@ class MaskFamily:
         """(N,*padded_shape) -> (N,height,width): the part that lies on the image."""
         m = self.margin
         return padded[:, m : m + self.height, m : m + self.width]
+
+
+def _window(config: MaskConfig) -> tuple[int, int]:
+    """Padding of the parameters, and side of a pixel's neighbourhood, both in cells."""
+    margin = math.ceil(config.sigma)
+    return 1 + math.ceil((config.sigma + margin) / config.step), 2 * (
+        1 + math.ceil(config.sigma / config.step)
+    ) + 1
+
+
+@lru_cache(maxsize=8)
+def _taps(config: MaskConfig, device: torch.device | None, dtype: torch.dtype) -> Taps:
+    """Weight of every tap for every phase of a pixel inside its cell; the same for all image sizes."""
+    pad, window = _window(config)
+    phase = torch.arange(config.step)[:, None]
+    tap = torch.arange(window)[None]
+    offset = (phase - (config.step * (tap - pad) + math.ceil(config.sigma))).double()
+    distance = torch.sqrt(offset[:, None, :, None] ** 2 + offset[None, :, None, :] ** 2)
+    weights = kernel_profile(
+        distance.reshape(config.step**2, window**2), config.kernel, config.step, config.sigma
+    )
+    return make_taps(weights, config.inverse_temperature, device, dtype)
 
 
 @lru_cache(maxsize=64)

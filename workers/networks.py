@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.config import Precision
 from workers.images import Preprocess
 from workers.weights import NetworkError, fill, fingerprint, read_state_dict
 from workers.zoo import IMAGENET, RANDOM, Known, load_known, seeded
@@ -30,6 +31,7 @@ class Network:
     Attributes:
         classes: names of the outputs (not always distinct: ImageNet has two cranes); None if unknown.
         fingerprint: SHA-256, hex, of all weights and buffers.
+        precision: float32, or bf16 for autocast; logits are float32 with either.
     """
 
     name: str
@@ -37,10 +39,11 @@ class Network:
     preprocess: Preprocess
     classes: tuple[str, ...] | None
     fingerprint: str
+    precision: Precision = "float32"
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C)."""
-        return pool_logits(self.module(x))
+        return computed(self.precision, self.module, x)
 
     @property
     def device(self) -> torch.device:
@@ -66,8 +69,14 @@ class Network:
             ) from error
 
     def to(self, device: torch.device | str) -> "Network":
-        """The network on another device; as with nn.Module.to, the module itself moves."""
-        return replace(self, module=self.module.to(device))
+        """The network on another device; as with nn.Module.to, the module itself moves.
+
+        On a GPU convolutions get the channels-last layout, which they run fastest in.
+        """
+        module = self.module.to(device)
+        if torch.device(device).type == "cuda":
+            module = module.to(memory_format=torch.channels_last)
+        return replace(self, module=module)
 
 
 def load_network(
@@ -131,6 +140,14 @@ def frozen(network: Network | nn.Module) -> Iterator[Network]:
             module.training = flag
         for parameter, flag in wanted.items():
             parameter.requires_grad_(flag)
+
+
+def computed(precision: Precision, module: Callable[..., Any], *inputs: Any) -> Tensor:
+    """Logits (B, C) of a module or a part of one, which ends in logits, in float32 or bf16 autocast."""
+    if precision == "float32":
+        return pool_logits(module(*inputs))
+    with torch.autocast(inputs[0].device.type, torch.bfloat16):
+        return pool_logits(module(*inputs)).float()
 
 
 def pool_logits(output: object) -> Tensor:

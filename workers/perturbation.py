@@ -1,7 +1,7 @@
 """Perturbing an image where a mask is low (section 3.4): a pyramid of strengths, looked up by the mask."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -65,21 +65,40 @@ def pyramid(images: Tensor, config: SpatialConfig) -> Tensor:
     return torch.stack(levels, dim=1)
 
 
-def perturb(levels: Tensor, masks: Tensor) -> Tensor:
-    """Look a pyramid up at the strength that a mask asks for, linear between levels.
+class _Lookup(torch.autograd.Function):
+    """Saves only how fast the image changes with the mask, not the two levels it lies between."""
+
+    @staticmethod
+    def forward(ctx: Any, masks: Tensor, levels: Tensor, images: Tensor) -> Tensor:
+        count, channels = levels.shape[1:3]
+        position = masks * (count - 1)
+        lower = position.floor().clamp_(0, count - 2)
+        fraction = position.sub_(lower)[:, None]
+        index = (lower.long() + (images * count)[:, None, None])[:, None].expand(-1, channels, -1, -1)
+        flat = levels.flatten(0, 1)
+        low = flat.gather(0, index)
+        high = flat.gather(0, index + 1)
+        out = torch.lerp(low, high, fraction)
+        ctx.save_for_backward(high.sub_(low))
+        ctx.steps = count - 1
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return (grad * slope).sum(1).mul_(ctx.steps), None, None
+
+
+def perturb(levels: Tensor, masks: Tensor, images: Tensor) -> Tensor:
+    """Look pyramids up at the strength that each mask asks for, linear between levels.
 
     Args:
         levels: (B,L,C,H,W) from `pyramid`, without gradient.
-        masks: (B,A,H,W) in [0,1], 1 = keep.
+        masks: (N,H,W) in [0,1], 1 = keep.
+        images: (N,) the pyramid, 0 to B-1, under each mask.
 
     Returns:
-        (B,A,C,H,W), differentiable in the masks.
+        (N,C,H,W), differentiable in the masks.
     """
-    last = levels.shape[1] - 1
-    position = masks * last
-    index = position.detach().floor().clamp(0, last - 1).long()
-    fraction = (position - index)[:, :, None]
-    index = index[:, :, None].expand(-1, -1, levels.shape[2], -1, -1)
-    low = levels.gather(1, index)
-    high = levels.gather(1, index + 1)
-    return torch.lerp(low, high, fraction.expand_as(low))
+    out: Tensor = _Lookup.apply(masks, levels, images)
+    return out

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from workers.channel import ChannelResult
@@ -78,11 +78,7 @@ def point_row(item: Item, method: str, x: int, y: int) -> Row:
 
 
 def spatial_rows(result: SpatialResult) -> list[Row]:
-    """Rows of `storage.schema.SPATIAL`, but for the key, the target, the seed and the time.
-
-    Raises:
-        FloatingPointError: a score is not finite.
-    """
+    """Rows of `storage.schema.SPATIAL`, but for the key, the target, the seed and the time."""
     rows = _flat_rows(
         {
             "score_full": result.score_full,
@@ -95,8 +91,9 @@ def spatial_rows(result: SpatialResult) -> list[Row]:
             "energy": result.energy,
             "energy_trace": result.energy_trace,
             "params": result.params,
-        },
-        "score_preserve",
+            "steps": result.steps,
+            "search_steps": result.search_steps,
+        }
     )
     for row, a_star in zip(rows, result.a_star.tolist(), strict=True):
         row |= {
@@ -110,11 +107,7 @@ def spatial_rows(result: SpatialResult) -> list[Row]:
 
 
 def channel_rows(result: ChannelResult) -> list[Row]:
-    """Rows of `storage.schema.CHANNEL`, but for the key, the target, the seed and the time.
-
-    Raises:
-        FloatingPointError: a score is not finite.
-    """
+    """Rows of `storage.schema.CHANNEL`, but for the key, the target, the seed and the time."""
     rows = _flat_rows(
         {
             "score_full": result.score_full,
@@ -128,8 +121,8 @@ def channel_rows(result: ChannelResult) -> list[Row]:
             "energy_trace": result.energy_trace,
             "masks": result.masks,
             "saliency": result.saliency,
-        },
-        "score",
+            "steps": result.steps,
+        }
     )
     stars = zip(result.a_star.tolist(), result.a_star_soft.tolist(), strict=True)
     for row, (a_star, soft) in zip(rows, stars, strict=True):
@@ -145,16 +138,20 @@ def channel_rows(result: ChannelResult) -> list[Row]:
     return rows
 
 
-def _flat_rows(tensors: dict[str, Tensor], scores: str) -> list[Row]:
+def is_finite(row: Row) -> bool:
+    """Whether the scores of a row are numbers."""
+    scores = (row[name] for name in row if name.startswith("score"))
+    return all(bool(np.isfinite(score).all()) for score in scores)
+
+
+def _flat_rows(tensors: dict[str, Tensor]) -> list[Row]:
     """Tensors of B problems -> B rows of scalars and flat arrays; masks and parameters become float16."""
-    if not torch.isfinite(tensors[scores]).all():
-        raise FloatingPointError("a score became infinite or not a number during the optimization")
     halves = {"params", "masks"}
     host = {
-        name: tensor.detach().to(torch.float16 if name in halves else torch.float32).cpu().numpy()
+        name: (tensor.half() if name in halves else tensor).detach().cpu().numpy()
         for name, tensor in tensors.items()
     }
-    size = len(host[scores])
+    size = len(host["score_full"])
     return [
         {name: array[i].item() if array.ndim == 1 else array[i].ravel() for name, array in host.items()}
         for i in range(size)

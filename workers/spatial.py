@@ -1,6 +1,6 @@
 """Extremal perturbations: for every image and area, the smooth mask of that area with the best score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from workers.config import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
 from workers.masks import mask_family
 from workers.networks import Network, frozen
-from workers.optimize import first_reaching, maximize
+from workers.optimize import Chain, Problem, Rows, Solution, alone, maximize, tabulate, threshold, trace_steps
 from workers.perturbation import perturb, pyramid
 
 
@@ -26,8 +26,11 @@ class SpatialResult:
         score_full, score_perturbed: (B,) logit of the image, and of the fully perturbed image.
         areas: (B,A) mean of the masks: the areas reached.
         area_term, binarity, energy: (B,A) distance to the ideal mask, mean of min(m,1-m), objective.
-        energy_steps: iterations of the trace. energy_trace: (B,A,T).
-        a_star: (B,) smallest wanted area whose score reaches tau of the full score, NaN if none does.
+        energy_steps: iterations of the trace. energy_trace: (B,A,T), NaN after an early end.
+        steps: (B,A) int64, iterations that each mask took.
+        a_star: (B,) smallest area whose score reaches tau of the full score, NaN if none does; on the CPU.
+        search_steps: (B,) int64, iterations spent on areas beyond the list, in search of a_star.
+        slots: most masks at once, less than asked for where memory ran out.
         config: every number used.
     """
 
@@ -43,7 +46,10 @@ class SpatialResult:
     energy: Tensor
     energy_steps: tuple[int, ...]
     energy_trace: Tensor
+    steps: Tensor
     a_star: Tensor
+    search_steps: Tensor
+    slots: int
     config: SpatialConfig
 
 
@@ -54,23 +60,27 @@ def extremal_perturbation(
     *,
     areas: Sequence[float] | None = None,
     game: Game | None = None,
-    preset: Preset = "torchray",
+    preset: Preset = "fast",
     steps: int | None = None,
     seed: int | Sequence[int] = 0,
     config: SpatialConfig | None = None,
+    slots: int | None = None,
+    image: Sequence[int] | None = None,
 ) -> SpatialResult:
     """Extremal perturbations of a batch (eqs. 2-4), batched over images and areas together.
 
     Args:
         network: from `load_network`, or any module that maps (B,3,H,W) to logits.
         images: (B,3,H,W) float, preprocessed for the network.
-        targets: (B,) class indices.
+        targets: (B,) class indices, one per pair.
         areas: ascending fractions of the mask to keep; None = the preset's.
         game: preserve, delete or hybrid; None = the preset's (preserve).
-        preset: torchray or paper, all other numbers.
-        steps: iterations; None = the preset's 800 or 1600.
-        seed: of the random jitter, one for all images or one per image. Presets draw nothing at random.
+        preset: fast, torchray or paper: all other numbers.
+        steps: iterations; None = the preset's 60, 800 or 1600.
+        seed: of the random jitter, one for all pairs or one per pair. Presets draw nothing at random.
         config: replaces preset, areas, game and steps.
+        slots: most masks at once; None = `fitting_slots`.
+        image: (B,) the image of each target, where several targets share one; None = one image each.
 
     Raises:
         ValueError: shapes do not fit, or a number is out of range.
@@ -81,80 +91,187 @@ def extremal_perturbation(
     if game is not None:
         config = replace(config, game=game)
     config = replace(config, schedule=with_steps(config.schedule, steps))
-    check_batch(images, targets)
+    index = check_pairs(images, targets, image)
     with frozen(network) as net:
+        flips = _flips(config, len(targets), seed)
         device = net.device
-        return _run(net, images.to(device), targets.to(device), _flips(config, len(images), seed), config)
+        objective = SpatialObjective(
+            net, images.to(device), index.to(device), targets.to(device), flips, config
+        )
+        return _run(objective, slots)
 
 
-def check_batch(images: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless images are (B,3,H,W) floats and targets (B,) integers."""
+def check_pairs(images: Tensor, targets: Tensor, image: Sequence[int] | None) -> Tensor:
+    """The image (B,) of each pair.
+
+    Raises:
+        ValueError: unless images are (I,3,H,W) floats, targets (B,) integers, and each pair has an image.
+    """
     if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
         raise ValueError(f"images must be floats (B,3,H,W), not {images.dtype} {tuple(images.shape)}")
-    if targets.shape != images.shape[:1] or targets.is_floating_point():
+    of_each = list(range(len(images)) if image is None else image)
+    if targets.shape != (len(of_each),) or targets.is_floating_point():
         raise ValueError(
-            f"targets must be {len(images)} integers, not {targets.dtype} {tuple(targets.shape)}"
+            f"targets must be {len(of_each)} integers, not {targets.dtype} {tuple(targets.shape)}"
         )
+    if not all(0 <= index < len(images) for index in of_each):
+        raise ValueError(f"image must hold numbers from 0 to {len(images) - 1}, not {of_each}")
+    return torch.tensor(of_each)
 
 
-def _run(
-    network: Network, images: Tensor, targets: Tensor, flips: np.ndarray, config: SpatialConfig
-) -> SpatialResult:
-    batch, wanted = len(images), len(config.areas)
-    height, width = images.shape[-2:]
-    family = mask_family(height, width, config.mask, images.device, images.dtype)
-    levels = pyramid(images, config)
-    outputs = targets.repeat_interleave(wanted)
-    flip = torch.from_numpy(flips.repeat(wanted, axis=1)).to(images.device)
+class SpatialObjective:
+    """Scores of masks on the images of B pairs; an `Objective`.
 
-    def draw(params: Tensor) -> tuple[Tensor, Tensor]:
-        padded = family.draw(params)
-        return padded, family.crop(padded)
+    Attributes:
+        levels: (I,L,3,H,W) pyramids of the I images. image: (B,) the image of each pair.
+    """
 
-    def score(masks: Tensor, flipped: Tensor | None = None) -> Tensor:
-        shown = perturb(levels, masks.view(batch, wanted, height, width)).flatten(0, 1)
-        if flipped is not None:
-            shown = torch.where(flipped[:, None, None, None], shown.flip(-1), shown)
-        return pick(network(shown), outputs)
+    def __init__(
+        self,
+        network: Network,
+        images: Tensor,
+        image: Tensor,
+        targets: Tensor,
+        flips: np.ndarray,
+        config: SpatialConfig,
+    ) -> None:
+        self.network, self.config = network, config
+        self.height, self.width = images.shape[-2:]
+        self.family = mask_family(self.height, self.width, config.mask, images.device, images.dtype)
+        self.levels = pyramid(images, config)
+        self.image, self.targets = image, targets
+        self._flips = flips
+        self._device_flips = torch.from_numpy(flips).to(images.device)
+        self._pixels = int(np.prod(self.family.padded_shape))
 
-    def evaluate(params: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        padded, masks = draw(params)
-        jitter = flip[step] if config.jitter != "none" else None
-        if config.game == "preserve":
-            reward = score(masks, jitter)
-        elif config.game == "delete":
-            reward = -score(1 - masks, jitter)
-        else:
-            reward = score(masks, jitter) - score(1 - masks, jitter)
+    def start(self) -> Tensor:
+        return self.levels.new_ones(self.family.param_shape)
+
+    def ones(self, size: float) -> int:
+        return self._pixels - int(self._pixels * (1 - size))
+
+    def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        padded = self.family.draw(params)
+        masks = self.family.crop(padded)
+        reward = torch.zeros((), device=params.device)
+        if self.config.game != "delete":
+            reward = reward + self.score(masks, rows)
+        if self.config.game != "preserve":
+            reward = reward - self.score(1 - masks, rows)
         return reward, padded.flatten(1)
 
-    pixels = int(np.prod(family.padded_shape))
-    kept = tuple(pixels - int(pixels * (1 - area)) for area in config.areas)
-    params = images.new_ones(batch * wanted, *family.param_shape)
-    trace = maximize(params, evaluate, kept, config.schedule)
+    def score(self, masks: Tensor, rows: Rows, jitter: bool = True) -> Tensor:
+        """(N,H,W) masks -> (N,) logits of their pairs' targets."""
+        shown = perturb(self.levels, masks, self.image[rows.items])
+        if jitter and self.config.jitter != "none":
+            shown = self._flip(shown, rows)
+        return pick(self.network(shown), self.targets[rows.items])
 
-    with torch.no_grad():
-        masks = draw(params)[1].view(batch, wanted, height, width)
-        ends = pick(network(torch.cat([images, levels[:, 0]])), targets.repeat(2)).view(2, batch)
-        scores = score(masks).view(batch, wanted)
-        deleted = score(1 - masks).view(batch, wanted)
-    by_area = (batch, wanted)
+    def _flip(self, shown: Tensor, rows: Rows) -> Tensor:
+        """Left-right where the pair's jitter says so at its age; most often all of them or none."""
+        ages = zip(rows.ages, rows.problems, strict=True)
+        flipped = {bool(self._flips[age, problem.item]) for age, problem in ages}
+        if flipped == {True}:
+            return shown.flip(-1)
+        if flipped == {False}:
+            return shown
+        where = self._device_flips[rows.at, rows.items]
+        return torch.where(where[:, None, None, None], shown.flip(-1), shown)
+
+    @torch.no_grad()
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """(B,) logits of the images, and of the images perturbed everywhere."""
+        first, last = (self.network(self.levels[:, level].clone()) for level in (0, -1))
+        return pick(last[self.image], self.targets), pick(first[self.image], self.targets)
+
+    def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
+        masks = self.family.crop(self.family.draw(params))
+        return {
+            "masks": masks,
+            "scores": self.score(masks, rows, jitter=False),
+            "scores_deleted": self.score(1 - masks, rows, jitter=False),
+        }
+
+
+def _run(objective: SpatialObjective, slots: int | None) -> SpatialResult:
+    config, targets = objective.config, objective.targets
+    full, nothing = objective.ends()
+    wanted = threshold(full, config.tau).tolist()
+    chains = [chain for item, score in enumerate(wanted) for chain in _chains(item, score, config)]
+    solutions, slots = maximize(chains, objective, config.schedule, slots)
+    table = tabulate(solutions, len(targets), config.areas)
+    masks = table["masks"]
+    a_star, search_steps = _smallest(solutions, wanted, config)
     return SpatialResult(
         masks=masks,
-        params=params.view(*by_area, *family.param_shape),
-        scores=scores,
-        scores_deleted=deleted,
-        score_full=ends[0],
-        score_perturbed=ends[1],
+        params=table["params"],
+        scores=table["scores"],
+        scores_deleted=table["scores_deleted"],
+        score_full=full,
+        score_perturbed=nothing,
         areas=masks.mean((-2, -1)),
-        area_term=trace.area_term.view(by_area),
+        area_term=table["area_term"],
         binarity=torch.minimum(masks, 1 - masks).mean((-2, -1)),
-        energy=trace.energy.view(by_area),
-        energy_steps=trace.steps,
-        energy_trace=trace.energies.view(*by_area, -1),
-        a_star=first_reaching(scores, images.new_tensor(config.areas), ends[0], config.tau),
+        energy=table["energy"],
+        energy_steps=trace_steps(config.schedule.steps),
+        energy_trace=table["energies"],
+        steps=table["steps"],
+        a_star=a_star,
+        search_steps=search_steps,
+        slots=slots,
         config=config,
     )
+
+
+def _smallest(
+    solutions: Sequence[Solution], wanted: Sequence[float], config: SpatialConfig
+) -> tuple[Tensor, Tensor]:
+    """a* (B,) over all areas that were solved, and the iterations (B,) spent on areas beyond the list."""
+    a_star, spent = torch.full((len(wanted),), torch.nan), torch.zeros(len(wanted), dtype=torch.long)
+    scores = torch.stack([s.results["scores"] for s in solutions]).tolist()
+    ordered = sorted(zip(solutions, scores, strict=True), key=lambda pair: -pair[0].problem.size)
+    for solution, score in ordered:
+        item, area = solution.problem.item, solution.problem.size
+        if score >= wanted[item]:
+            a_star[item] = area
+        if area not in config.areas:
+            spent[item] += solution.steps
+    return a_star, spent
+
+
+def _chains(item: int, wanted: float, config: SpatialConfig) -> Iterator[Chain]:
+    """A pair's areas, each on its own, or one after the other where one needs its neighbour."""
+    if config.warm_start or config.search:
+        yield _descent(item, wanted, config)
+    else:
+        yield from (alone(Problem(item, area)) for area in config.areas)
+
+
+def _descent(item: int, wanted: float, config: SpatialConfig) -> Chain:
+    """From the largest area to the smallest; then, if asked, bisection for the smallest that is enough."""
+    larger: Solution | None = None
+    small, enough = 0.0, None
+    for area in reversed(config.areas):
+        solution = yield _problem(item, area, larger, config)
+        if config.search and float(solution.results["scores"]) >= wanted:
+            enough = solution
+        larger = solution
+    if enough is None:
+        return
+    small = max((area for area in config.areas if area < enough.problem.size), default=0.0)
+    while enough.problem.size - small > config.search:
+        area = (small + enough.problem.size) / 2
+        solution = yield _problem(item, area, enough, config)
+        if float(solution.results["scores"]) >= wanted:
+            enough = solution
+        else:
+            small = area
+
+
+def _problem(item: int, area: float, larger: Solution | None, config: SpatialConfig) -> Problem:
+    if larger is None or not config.warm_start:
+        return Problem(item, area)
+    return Problem(item, area, larger.params, config.warm_start)
 
 
 def pick(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
-from workers.networks import Network, pool_logits
+from workers.config import Precision
+from workers.networks import Network, computed, pool_logits
 
 # Images of the trial at construction, and repeats of each. A mistaken cut changes logits grossly; reduced
 # float32 precision on GPUs (TF32) changes them by up to about this fraction of the largest.
@@ -46,7 +47,7 @@ class _Parts(Protocol):
 
     def head(self, x: Tensor) -> Activation: ...
 
-    def tail(self, value: Tensor, activation: Activation, repeats: int) -> Tensor: ...
+    def tail(self, value: Tensor, activation: Activation, images: Tensor) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Split:
     channels: int
     channels_last: bool
     traced: bool
+    precision: Precision
     _parts: _Parts
 
     def channel_dim(self, value: Tensor) -> int:
@@ -71,18 +73,19 @@ class Split:
 
     def head(self, x: Tensor) -> Activation:
         """(B, 3, H, W) -> the layer's output and what else the tail needs, without gradients."""
-        with torch.no_grad():
+        bf16 = self.precision == "bf16"
+        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             return self._parts.head(x)
 
-    def tail(self, value: Tensor, activation: Activation, repeats: int = 1) -> Tensor:
-        """Logits (B * repeats, C) from a changed output of the layer.
+    def tail(self, value: Tensor, activation: Activation, images: Tensor) -> Tensor:
+        """Logits (N, C) from changed outputs of the layer.
 
         Args:
-            value: (B * repeats, ...), the repeats of one image next to each other. Gradients flow to it; it
-                is left unchanged.
+            value: (N, ...). Gradients flow to it; it is left unchanged.
             activation: of the B images, from `head`; left unchanged.
+            images: (N,) the image, 0 to B-1, that each value belongs to.
         """
-        return self._parts.tail(value, activation, repeats)
+        return computed(self.precision, self._parts.tail, value, activation, images)
 
 
 def layer_names(network: Network) -> tuple[str, ...]:
@@ -110,7 +113,7 @@ def split_network(network: Network, layer: str, size: tuple[int, int] | None = N
     parts, traced = _cut(network, layer, x, hooks)
     # A square image gives square maps, so equal sizes in the middle mean that the channels are last.
     last = len(shape) == 3 or (len(shape) == 4 and shape[1] == shape[2] != shape[3])
-    return Split(layer, shape[-1] if last else shape[1], last, traced, parts)
+    return Split(layer, shape[-1] if last else shape[1], last, traced, network.precision, parts)
 
 
 def _unknown(network: Network, layer: str) -> str:
@@ -138,11 +141,11 @@ def _cut(network: Network, layer: str, x: Tensor, hooks: "_HookParts") -> tuple[
 
 def _check(parts: _Parts, x: Tensor, logits: Tensor) -> None:
     activation = parts.head(x)
-    value = activation.value.repeat_interleave(TRIAL_REPEATS, 0)
-    wanted = logits.repeat_interleave(TRIAL_REPEATS, 0)
+    images = torch.arange(TRIAL_BATCH, device=x.device).repeat(TRIAL_REPEATS)
+    value, wanted = activation.value[images], logits[images]
     limit = TOLERANCE * wanted.abs().max().item()
     for _ in range(2):  # twice, so that operations in place show if they change what they are given
-        if not torch.allclose(parts.tail(value, activation, TRIAL_REPEATS), wanted, rtol=0, atol=limit):
+        if not torch.allclose(pool_logits(parts.tail(value, activation, images)), wanted, rtol=0, atol=limit):
             raise ValueError("head and tail together do not give the network's output")
 
 
@@ -180,12 +183,12 @@ class _GraphParts:
         value, others = self._head(x)
         return Activation(value, tuple(others))
 
-    def tail(self, value: Tensor, activation: Activation, repeats: int) -> Tensor:
+    def tail(self, value: Tensor, activation: Activation, images: Tensor) -> object:
         inputs = [value]
         for other, repeated in zip(activation.others, self._repeated, strict=True):
-            inputs.append(other.repeat_interleave(repeats, 0) if repeated and repeats > 1 else other)
+            inputs.append(other[images] if repeated else other)
         copied = [v.clone() if changed else v for v, changed in zip(inputs, self._changed, strict=True)]
-        return pool_logits(self._tail(*copied))
+        return self._tail(*copied)
 
 
 def _descendants(node: fx.Node) -> set[fx.Node]:
@@ -251,8 +254,8 @@ class _HookParts:
             )
         return Activation(value, (x,))
 
-    def tail(self, value: Tensor, activation: Activation, repeats: int) -> Tensor:
+    def tail(self, value: Tensor, activation: Activation, images: Tensor) -> object:
         (x,) = activation.others
         layer = self._module.get_submodule(self._layer)
         with layer.register_forward_hook(lambda *_: value.clone()):
-            return pool_logits(self._module(x.repeat_interleave(repeats, 0)))
+            return self._module(x[images])

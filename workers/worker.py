@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,22 @@ from torch import Tensor
 from storage import Kind, Run
 from storage.schema import SCHEMAS
 from workers.channel import channel_attribution
-from workers.config import ChannelConfig, SpatialConfig
+from workers.config import ChannelConfig, Precision, SpatialConfig
 from workers.images import ImageError, decode
 from workers.networks import Network, NetworkError, load_network
 from workers.points import locate
-from workers.rows import KEY, Item, Row, channel_rows, check_size, failure, pair_seed, point_row, spatial_rows
+from workers.rows import (
+    KEY,
+    Item,
+    Row,
+    channel_rows,
+    check_size,
+    failure,
+    is_finite,
+    pair_seed,
+    point_row,
+    spatial_rows,
+)
 from workers.spatial import extremal_perturbation
 from workers.split import Split, split_network
 
@@ -37,6 +48,8 @@ class WorkerSpec:
         run: URI of the run.
         device: torch device, None = a GPU if there is one.
         threads: CPU threads of torch; part of a run's identity, since sums depend on it.
+        slots: most masks at once, None = as many as fit, measured.
+        precision: of the network.
     """
 
     network: dict[str, Any]
@@ -45,15 +58,18 @@ class WorkerSpec:
     run: str
     seed: int
     threads: int
+    slots: int | None = None
+    precision: Precision = "float32"
     device: str | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Pairs of a shard finished since the last report, and how many of them failed."""
+    """Pairs of a shard finished since the last report, how many of them failed, masks computed at once."""
 
     pairs: int
     failed: int
+    slots: int | None = None
 
 
 class Worker:
@@ -72,7 +88,9 @@ class Worker:
         torch.backends.cuda.matmul.allow_tf32 = False
         self.spec = spec
         device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = (network or load_network(**spec.network)).to(device)
+        network = network or load_network(**spec.network)
+        self.network = replace(network, precision=spec.precision).to(device)
+        self.slots = spec.slots
         self.run = Run.open(spec.run)
         expected = self.run.manifest["model"]["weights_sha256"]
         if self.network.fingerprint != expected:
@@ -103,7 +121,7 @@ class Worker:
             failed = len(failures)
             for items in self._decode(members, failures):
                 self._compute(items, results, points, failures)
-            yield Progress(len(members), len(failures) - failed)
+            yield Progress(len(members), len(failures) - failed, self.slots)
         found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
         tables = {}
         for kind, rows_of_kind in found.items():
@@ -115,8 +133,9 @@ class Worker:
     # ---- one batch ----------------------------------------------------------------------------
 
     def _decode(self, rows: list[Row], failures: list[Row]) -> list[list[Item]]:
-        """The decodable pairs of a batch, grouped by input shape."""
+        """The decodable pairs of a batch, grouped by input shape; pairs of one image share its tensor."""
         groups: dict[tuple[int, ...], list[Item]] = {}
+        path = ""
         for row in rows:
             if row["targets"] == []:
                 message = f"no network output stands for class {row['class_name']!r} of {row['path']}"
@@ -125,9 +144,10 @@ class Worker:
                 failures.append(failure(row, "target", LookupError(message)))
                 continue
             try:
-                image = decode(Path(self.spec.root) / row["path"])
+                if row["path"] != path:  # the pairs of an image stand side by side
+                    image = decode(Path(self.spec.root) / row["path"])
+                    tensor, path = self.network.preprocess(image), row["path"]
                 check_size(row, image.size)
-                tensor = self.network.preprocess(image)
             except (ImageError, ValueError, MemoryError) as error:
                 failures.append(failure(row, "decode", error))
                 continue
@@ -142,7 +162,9 @@ class Worker:
         start = time.perf_counter()
         try:
             rows, saliency = self._attribute(items)
-            located = [p for i, item in enumerate(items) for p in self._points(item, saliency[i])]
+            finite = [is_finite(row) for row in rows]
+            kept = [i for i, fine in enumerate(finite) if fine]
+            located = [p for i in kept for p in self._points(items[i], saliency[i])]
         except Exception as error:  # any error of the network belongs to a pair, not to the shard
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -157,36 +179,54 @@ class Worker:
             self._compute(items[half:], results, points, failures)
             return
         seconds = (time.perf_counter() - start) / len(items)
-        results += [{**row, "seconds": seconds} for row in rows]
+        results += [{**rows[i], "seconds": seconds} for i in kept]
         points += located
+        odd = FloatingPointError("a score became infinite or not a number during the optimization")
+        failures += [failure(items[i].row, "optimize", odd) for i, fine in enumerate(finite) if not fine]
 
     def _attribute(self, items: list[Item]) -> tuple[list[Row], Tensor]:
         """Result rows, and the saliency (B,h,w) on the CPU that the points are taken from."""
-        images = torch.stack([item.input for item in items]).to(self.network.device)
-        targets = self._targets(images, items)
-        seeds = [item.seed for item in items]
+        first = {item.row["path"]: item.input for item in items}
+        place = {path: i for i, path in enumerate(first)}
+        image = [place[item.row["path"]] for item in items]
+        images = torch.stack(list(first.values())).to(self.network.device)
+        targets = self._targets(images, image, items)
         rows: list[Row]
         if isinstance(self.spec.method, SpatialConfig):
             spatial = extremal_perturbation(
-                self.network, images, targets, seed=seeds, config=self.spec.method
+                self.network,
+                images,
+                targets,
+                seed=[item.seed for item in items],
+                config=self.spec.method,
+                slots=self.slots,
+                image=image,
             )
-            rows, saliency = spatial_rows(spatial), spatial.masks.sum(1)
+            rows, saliency, slots = spatial_rows(spatial), spatial.masks.sum(1), spatial.slots
         else:
             channel = channel_attribution(
-                self.network, images, targets, config=self.spec.method, split=self._split
+                self.network,
+                images,
+                targets,
+                config=self.spec.method,
+                split=self._split,
+                slots=self.slots,
+                image=image,
             )
-            rows, saliency = channel_rows(channel), channel.saliency
+            rows, saliency, slots = channel_rows(channel), channel.saliency, channel.slots
+        # What was measured, or was left when memory ran out, holds for the batches to come.
+        self.slots = slots
         names = self.network.classes
         for row, item, target in zip(rows, items, targets.tolist(), strict=True):
             row |= {key: item.row[key] for key in KEY}
             row |= {"target": target, "target_name": names[target] if names else None, "seed": item.seed}
         return rows, saliency.float().cpu()
 
-    def _targets(self, images: Tensor, items: list[Item]) -> Tensor:
+    def _targets(self, images: Tensor, image: list[int], items: list[Item]) -> Tensor:
         """For each pair the most confident of the outputs that stand for its class."""
         allowed = [item.row["targets"] for item in items]
         with torch.no_grad():
-            logits = self.network(images.clone())  # a network may work in place on its input
+            logits = self.network(images.clone())[image]  # a network may work in place on its input
         finite = logits.isfinite().all(1).tolist()
         if not all(finite):
             names = ", ".join(item.row["path"] for item, ok in zip(items, finite, strict=True) if not ok)

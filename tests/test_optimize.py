@@ -1,0 +1,176 @@
+"""The loop against torch.optim, one problem at a time, and what may happen to a batch on its way."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers import optimize
+from workers.area import area_term
+from workers.config import Schedule
+from workers.optimize import Chain, Problem, Rows, Solution, alone, fitting_slots, maximize
+
+ITEMS, SIZE = 7, 3
+
+
+class Quadratic:
+    """Item i wants its three parameters near goals[i]; counts its evaluations."""
+
+    def __init__(self, limit: int = 99) -> None:
+        self.goals = 2 * torch.rand(ITEMS, SIZE, generator=torch.Generator().manual_seed(0)) - 0.3
+        self.limit = limit
+        self.batches: list[int] = []
+
+    def start(self) -> Tensor:
+        return torch.ones(SIZE)
+
+    def ones(self, size: float) -> int:
+        return int(size)
+
+    def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        if len(params) > self.limit:
+            raise torch.OutOfMemoryError("no memory")
+        self.batches.append(len(params))
+        return -3 * ((params - self.goals[rows.items]) ** 2).sum(1), params
+
+    def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
+        return {"item": rows.items, "total": params.sum(1)}
+
+
+SCHEDULES = {
+    "sgd": Schedule(40, 0.02, 0.5, 0.3, 0.2, "growing", growth=1.05),
+    "ramp": Schedule(30, 0.02, 0.9, 0.0, 3.0, "ramp", ramp=10),
+    "adam": Schedule(35, 0.05, 0.9, 0.0, 0.3, "geometric", final=6.0, optimizer="adam"),
+}
+
+
+def by_torch(goal: Tensor, ones: int, schedule: Schedule) -> tuple[Tensor, list[float]]:
+    """One problem with torch's own optimizer."""
+    params = torch.ones(SIZE, requires_grad=True)
+    if schedule.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            [params], schedule.lr, schedule.momentum, schedule.dampening, maximize=True
+        )
+    else:
+        betas = (schedule.momentum, schedule.second)
+        optimizer = torch.optim.Adam([params], schedule.lr, betas, maximize=True)
+    energies = []
+    for step in range(schedule.steps):
+        term = area_term(params[None], (ones,))[0]
+        energy = -3 * ((params - goal) ** 2).sum() - schedule.weight_at(step) * term
+        energies.append(energy.item())
+        if step < schedule.steps - 1:
+            optimizer.zero_grad()
+            energy.backward()
+            optimizer.step()
+            with torch.no_grad():
+                params.clamp_(0, 1)
+    return params.detach(), energies
+
+
+def check(solutions: list[Solution], objective: Quadratic, schedule: Schedule) -> None:
+    assert len(solutions) == 2 * ITEMS
+    for solution in solutions:
+        item, size = solution.problem.item, int(solution.problem.size)
+        params, energies = by_torch(objective.goals[item], size, schedule)
+        torch.testing.assert_close(solution.params, params, atol=2e-5, rtol=1e-4)
+        assert solution.energy.item() == pytest.approx(energies[-1], abs=1e-4)
+        shown = [energies[step] for step in optimize.trace_steps(schedule.steps)]
+        assert solution.energies.tolist() == pytest.approx(shown, abs=1e-4)
+        assert solution.steps == schedule.steps
+        assert solution.results["item"] == item
+        assert solution.results["total"] == pytest.approx(solution.params.sum().item())
+
+
+def everything() -> list[Chain]:
+    return [alone(Problem(item, size)) for item in range(ITEMS) for size in (1, 2)]
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize("slots", [1, 4, 99])
+def test_every_problem_is_solved_as_torch_does_alone(kind: str, slots: int) -> None:
+    objective, schedule = Quadratic(), SCHEDULES[kind]
+    solutions, used = maximize(everything(), objective, schedule, slots)
+    check(solutions, objective, schedule)
+    assert used == slots
+    assert max(objective.batches) == min(slots, 2 * ITEMS)
+
+
+def test_running_out_of_memory_halves_the_batch_and_loses_nothing() -> None:
+    objective, schedule = Quadratic(limit=4), SCHEDULES["adam"]
+    solutions, used = maximize(everything(), objective, schedule, 16)
+    check(solutions, objective, schedule)
+    assert used == 3  # 14, 7, 3
+    assert sum(objective.batches) == 2 * ITEMS * schedule.steps
+
+
+def test_memory_that_runs_out_in_the_middle_loses_nothing() -> None:
+    objective, schedule = Quadratic(), SCHEDULES["sgd"]
+    honest = objective.evaluate
+
+    def evaluate(params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        if len(objective.batches) >= 5:
+            objective.limit = 5
+        return honest(params, rows)
+
+    objective.evaluate = evaluate  # type: ignore[method-assign]
+    solutions, used = maximize(everything(), objective, schedule, 10)
+    check(solutions, objective, schedule)
+    assert used == 5
+    assert sum(objective.batches) == 2 * ITEMS * schedule.steps
+
+
+def test_one_problem_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        maximize([alone(Problem(0, 1))], Quadratic(limit=0), SCHEDULES["sgd"], 4)
+
+
+def test_chains_go_on_from_their_own_solutions() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def two(item: int) -> Iterator[Problem]:
+        first: Solution = yield Problem(item, 2)  # type: ignore[misc]
+        assert first.problem.item == item
+        second: Solution = yield Problem(item, 1, first.params, age=25)  # type: ignore[misc]
+        seen.append((item, second.steps))
+
+    objective, schedule = Quadratic(), SCHEDULES["adam"]
+    solutions, _ = maximize([two(item) for item in range(ITEMS)], objective, schedule, 3)  # type: ignore[misc]
+    assert sorted(seen) == [(item, 10) for item in range(ITEMS)]
+    assert sum(objective.batches) == ITEMS * (schedule.steps + 10)
+    late = [s for s in solutions if s.problem.size == 1]
+    assert all(s.energies[:3].isnan().all() and s.energies[-3:].isfinite().all() for s in late)
+
+
+def test_settled_problems_leave_early_and_the_next_take_their_places() -> None:
+    objective = Quadratic()
+    schedule = Schedule(400, 0.05, 0.5, 0.0, 0.0, "growing", settle=1e-6, check=5)
+    solutions, _ = maximize(everything(), objective, schedule, 4)
+    assert len(solutions) == 2 * ITEMS
+    for solution in solutions:
+        assert solution.steps < 100
+        assert solution.steps % 5 == 0
+        expected = objective.goals[solution.problem.item].clamp(0, 1)
+        torch.testing.assert_close(solution.params, expected, atol=1e-4, rtol=0)
+    assert sum(objective.batches) == sum(s.steps for s in solutions)
+    assert objective.batches[:-100].count(4) == len(objective.batches[:-100])
+
+
+def test_a_score_without_gradient_is_refused() -> None:
+    objective = Quadratic()
+    honest = objective.evaluate
+    objective.evaluate = lambda params, rows: (honest(params, rows)[0].detach(), params)  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="no gradient"):
+        maximize(everything(), objective, SCHEDULES["sgd"], 4)
+
+
+def test_slots_on_a_cpu_and_from_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fitting_slots(Quadratic()) == optimize.CPU_SLOTS
+    with pytest.raises(ValueError, match="slots"):
+        maximize(everything(), Quadratic(), SCHEDULES["sgd"], 0)
+    mega = 10**6
+    assert (
+        optimize.slots_for(free=1000 * mega, few=30 * mega, more=70 * mega) == 64
+    )  # 10 MB each, 10 MB fixed
+    assert optimize.slots_for(free=5 * mega, few=30 * mega, more=70 * mega) == 1

@@ -24,7 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.progress import ProgressReport
 from storage import Run
-from workers.actor import ShardActor
+from workers.actor import CONCURRENT_SHARDS, ShardActor
 from workers.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -143,9 +143,10 @@ class _Loop:
         self, spec: WorkerSpec, actors: int, shards: Iterable[int], progress: ProgressReport
     ) -> None:
         self._factory = ShardActor.options(  # type: ignore[attr-defined]
-            num_cpus=spec.threads, num_gpus=_gpus(spec.device)
+            num_cpus=spec.threads, num_gpus=_gpus(spec.device), max_concurrency=CONCURRENT_SHARDS
         )
         self._spec = spec
+        self._actors = actors
         self._queue = deque(shards)
         self._starting: dict[Any, Any] = {}
         self._busy: dict[Any, _Busy] = {}
@@ -196,16 +197,25 @@ class _Loop:
         self._give_work(actor)
 
     def _give_work(self, actor: Any) -> None:
-        if not self._queue:
+        """A shard, and one more to decode while it computes that one, as long as there are enough for all."""
+        while self._queue and len(self._streams(actor)) < self._wanted():
+            shard = self._queue.popleft()
+            stream = actor.run_shard.options(num_returns="streaming").remote(shard)
+            self._busy[stream] = _Busy(actor, shard)
+        if not self._streams(actor):
             _kill(actor)  # at the tail an idle actor only holds a GPU
-            return
-        shard = self._queue.popleft()
-        stream = actor.run_shard.options(num_returns="streaming").remote(shard)
-        self._busy[stream] = _Busy(actor, shard)
+
+    def _wanted(self) -> int:
+        return CONCURRENT_SHARDS if len(self._queue) >= self._actors else 1
+
+    def _streams(self, actor: Any) -> list[Any]:
+        return [stream for stream, busy in self._busy.items() if busy.actor is actor]
 
     def _replace(self, actor: Any) -> None:
         """Its device or memory may be in any state: what it failed at, a fresh one may do."""
         _kill(actor)
+        for stream in self._streams(actor):  # its other shard is lost with it, and not to blame
+            self._forget(stream)
         if self._queue:
             self._start_actor()
 
@@ -238,19 +248,25 @@ class _Loop:
 
     def _take_back(self, stream: Any, cause: str, budget: Counter[int], limit: int) -> None:
         """Requeue the shard of a broken stream, or give it up when its budget is spent."""
-        busy = self._busy.pop(stream)
-        self._count(-busy.pairs, -busy.failed)
+        busy = self._forget(stream)
         budget[busy.shard] += 1
         log.warning("shard %d failed (%d of %d): %s", busy.shard, budget[busy.shard], limit, cause)
         if budget[busy.shard] < limit:
-            self._queue.append(busy.shard)
             return
+        self._queue.remove(busy.shard)
         self.summary.errors[busy.shard] = cause
         if len(self.summary.errors) >= MAX_FAILED_SHARDS:
             raise DriverError(
                 f"{len(self.summary.errors)} shards could not be computed, the last one: {cause}. "
                 "Mend the cause and run the same command again."
             )
+
+    def _forget(self, stream: Any) -> _Busy:
+        """Put the shard of a stream that ends without a result back into the queue."""
+        busy = self._busy.pop(stream)
+        self._count(-busy.pairs, -busy.failed)
+        self._queue.append(busy.shard)
+        return busy
 
     def _count(self, pairs: int, failed: int) -> None:
         self.summary.pairs += pairs

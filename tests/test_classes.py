@@ -160,8 +160,8 @@ def test_shards_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", Kind.CHANNEL, {0: {Kind.CHANNEL: [one]}, 1: {Kind.CHANNEL: [other]}})
     with pytest.raises(RunError, match="do not fit together"):
         class_channels(run)
-    for value in ({"layer": "other"}, {"counts": [1, 5, 21]}, {"counts": [1, 5]}, {"masks_shape": [3, 5]}):
-        with pytest.raises(ValueError, match=f"rows differ in {next(iter(value))}"):
+    for value in ({"layer": "other"}, {"counts": [1, 5, 21]}, {"masks_shape": [3, 5]}):
+        with pytest.raises(ValueError, match="rows differ"):
             ClassSums.of(rows(Kind.CHANNEL, one, {**one, **value}))
     run = make_run(tmp_path / "b", Kind.CHANNEL, {0: {Kind.CHANNEL: [{**one, "a_star": 3}]}})
     with pytest.raises(RunError, match="none of the counts"):

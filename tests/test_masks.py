@@ -9,7 +9,7 @@ import torch
 
 from workers.config import MaskConfig
 from workers.masks import MaskFamily, kernel_profile, render_masks
-from workers.smooth_max import Taps, make_taps, smooth_max
+from workers.smooth_max import Taps, direct_backward, direct_forward, make_taps, smooth_max
 
 TORCHRAY = MaskConfig(step=3, sigma=6.0)
 PAPER = MaskConfig(step=3, sigma=8.0, kernel="paper")
@@ -89,6 +89,20 @@ def test_matrix_products_are_about_as_near_to_float64_as_the_definition(
         scale = float(wanted.detach().abs().max())
         assert error < 1e-5 * scale
         assert error < max(4 * limit, 3e-6 * scale)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_definition_can_be_compiled_whole_for_any_number_of_masks(count: int) -> None:
+    generator = torch.Generator().manual_seed(10)
+    weights, values = torch.rand(4, 5, generator=generator), torch.rand(count, 5, 6, generator=generator)
+    forward, backward = (
+        torch.compile(f, backend="aot_eager", fullgraph=True) for f in (direct_forward, direct_backward)
+    )
+    out, denominators = forward(values, weights, 20.0)
+    expected = direct_forward(values, weights, 20.0)
+    torch.testing.assert_close((out, denominators), expected)
+    arguments = (values, weights, 20.0, out.cos(), out.sin())
+    torch.testing.assert_close(backward(*arguments), direct_backward(*arguments))
 
 
 def test_drawing_gradient() -> None:

@@ -1,6 +1,7 @@
 """The worker without Ray: what it stores, odd images, batches that fail, the same bytes every time."""
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,41 @@ def test_one_bad_pair_of_a_batch_fails_alone(
     assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 1, 3]
     (failure,) = run.table(Kind.FAILURES).to_pylist()
     assert (failure["pair"], failure["stage"], failure["error"]) == (2, "optimize", "no luck with pair two")
+
+
+def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_twice(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(shapes, batch=4, dataset={"limit": 4})
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    honest = worker._attribute
+    calls: list[int] = []
+
+    def overflows_in_pair_one(items: list[Any]) -> Any:
+        rows, saliency = honest(items)
+        calls.append(len(items))
+        rows[1]["score_preserve"][1] = np.inf
+        return rows, saliency
+
+    monkeypatch.setattr(worker, "_attribute", overflows_in_pair_one)
+    list(worker.run_shard(0))
+    assert calls == [4]
+    assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
+    assert run.table(Kind.POINTS, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
+    (failure,) = run.table(Kind.FAILURES).to_pylist()
+    assert (failure["pair"], failure["error_type"]) == (1, "FloatingPointError")
+
+
+def test_two_shards_at_once_give_the_rows_of_one_after_the_other(shapes: Path, tmp_path: Path) -> None:
+    settings = config(shapes, shard_size=2)
+    serial = compute(settings, tmp_path / "serial")
+    run, _ = prepare(settings, str(tmp_path / "threads"))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda shard: list(worker.run_shard(shard)), range(5)))
+    for kind in (Kind.SPATIAL, Kind.POINTS, Kind.FAILURES):
+        assert timeless(run, kind).equals(timeless(serial, kind))
 
 
 def test_a_committed_shard_is_left_alone(shapes: Path, tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import ray
 
 from workers.worker import Progress, Worker, WorkerSpec
 
+# The actor is started with this concurrency: one shard computes, the other decodes or is written.
+CONCURRENT_SHARDS = 2
+
 
 @ray.remote(max_restarts=0, max_task_retries=0)
 class ShardActor:

@@ -195,9 +195,7 @@ def spatial_preset(preset: Preset) -> SpatialConfig:
     if preset == "fast":
         return SpatialConfig(
             jitter="none",
-            schedule=Schedule(
-                60, 0.1, 0.9, 0.0, 300.0, "geometric", final=5000.0, hold=0.4, decay=0.1, optimizer="adam"
-            ),
+            schedule=Schedule(100, 0.05, 0.9, 0.0, 300.0, "geometric", final=4500.0, optimizer="adam"),
         )
     if preset == "paper":
         return SpatialConfig(

@@ -8,6 +8,7 @@ evaluated in float32. On a GPU the definition is compiled into two fused kernels
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -107,11 +108,12 @@ class _SmoothMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, taps: Taps) -> Tensor:
         if _fused(values):
-            out, denominators = torch.compile(direct_forward)(values, taps.weights, taps.inverse_temperature)
+            forward = _compiled(direct_forward)
+            out, denominators = forward(values, taps.weights, taps.inverse_temperature)
         else:
             # Mask by mask, so that the tables stay small, if possible in a core's cache.
-            forward = [_forward(v, taps) for v in values]
-            out, denominators = (torch.stack(parts) for parts in zip(*forward, strict=True))
+            drawn = [_forward(v, taps) for v in values]
+            out, denominators = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         ctx.save_for_backward(values, out, denominators)
         ctx.taps = taps
         return out
@@ -123,14 +125,21 @@ class _SmoothMax(torch.autograd.Function):
         scale = grad / denominators
         offset = scale - scale * out * taps.inverse_temperature
         if _fused(values):
-            backward = torch.compile(direct_backward)
-            return backward(values, taps.weights, taps.inverse_temperature, scale, offset), None
+            backward = _compiled(direct_backward)
+            result: Tensor = backward(values, taps.weights, taps.inverse_temperature, scale, offset)
+            return result, None
         parts = zip(values, scale, offset, strict=True)
         return torch.stack([_backward(v, taps, s, o) for v, s, o in parts]), None
 
 
 def _fused(values: Tensor) -> bool:
     return values.device.type == "cuda" and _compiler_works()
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled once a process; the kernels are cached on disk, where the actors of a machine share them."""
+    return torch.compile(function)
 
 
 @cache

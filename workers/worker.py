@@ -1,6 +1,7 @@
 """One device's worth of work: decode, batch, optimize, score, commit. A plain class; Ray is elsewhere."""
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -98,6 +99,8 @@ class Worker:
                 f"{self.network.name} has other weights here ({self.network.fingerprint[:12]}) than when "
                 f"the run was planned ({expected[:12]}). Give every machine the same file."
             )
+        # Shards may be run from two threads: one decodes or writes while the other computes.
+        self._device = threading.Lock()
         self._split: Split | None = None
         if isinstance(spec.method, ChannelConfig):
             self._split = split_network(self.network, spec.method.layer)
@@ -108,6 +111,7 @@ class Worker:
         Raises:
             OSError, RunError: the store or the plan cannot be used. Errors of an image are rows instead.
         """
+        torch.set_num_threads(self.spec.threads)  # OpenMP counts threads for each caller apart
         if self.run.is_committed(shard):
             # A driver that was killed left an actor behind, which finished it: its file stays as it is.
             yield Progress(self.run.shard_plan(shard).num_rows, 0)
@@ -119,8 +123,10 @@ class Worker:
         for _, batch in groupby(rows, key=lambda row: row["batch"]):
             members = list(batch)
             failed = len(failures)
-            for items in self._decode(members, failures):
-                self._compute(items, results, points, failures)
+            groups = self._decode(members, failures)
+            with self._device:
+                for items in groups:
+                    self._compute(items, results, points, failures)
             yield Progress(len(members), len(failures) - failed, self.slots)
         found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
         tables = {}

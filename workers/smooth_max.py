@@ -107,6 +107,7 @@ def smooth_max(values: Tensor, taps: Taps) -> Tensor:
 class _SmoothMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, taps: Taps) -> Tensor:
+        out: Tensor
         if _fused(values):
             forward = _compiled(direct_forward)
             out, denominators = forward(values, taps.weights, taps.inverse_temperature)

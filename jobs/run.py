@@ -57,6 +57,7 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
         lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
         few, many = summary.slots or (0, 0)
         slots = f", {few} masks at once" if few == many else f", {few} to {many} masks at once"
+        slots = slots if summary.slots else ""
         console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h{slots}){lost}")
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
     if failures:

@@ -84,7 +84,7 @@ SPATIAL = pa.schema(
         _field("binarity", _FLOATS, "(A) mean of min(m,1-m): 0 for a binary mask"),
         _field("energy", _FLOATS, "(A) final objective: reward - lambda * area term"),
         _field("energy_steps", _INTS, "(T) iterations at which energy_trace was taken"),
-        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization, NaN after an early end"),
+        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization, NaN where not evaluated"),
         _field(
             "a_star", pa.float32(), "smallest area whose score reaches tau of the full score", nullable=True
         ),
@@ -112,7 +112,7 @@ CHANNEL = pa.schema(
         _field("binarity", _FLOATS, "(A) mean of min(m,1-m): 0 for a binary mask"),
         _field("energy", _FLOATS, "(A) final objective: score - lambda * area term"),
         _field("energy_steps", _INTS, "(T) iterations at which energy_trace was taken"),
-        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization, NaN after an early end"),
+        _field("energy_trace", _FLOATS, "(A,T) objective along the optimization, NaN where not evaluated"),
         _field("a_star", pa.int32(), "smallest count whose binary mask reaches tau", nullable=True),
         _field("a_star_soft", pa.int32(), "the same for the mask as optimized", nullable=True),
         _field("saliency_shape", _INTS, "rows, columns of the saliency map"),

@@ -1,5 +1,6 @@
 """Channel attribution against brute force over all subsets, and its batches."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from workers import ChannelConfig, channel_attribution
 from workers.channel import keep_largest
 from workers.config import Schedule, default_counts
+from workers.images import Preprocess
+from workers.networks import Network
 
 SCHEDULE = Schedule(200, 0.01, 0.9, 0.0, 30.0, "ramp", ramp=100)
 
@@ -87,6 +90,20 @@ def test_pairs_of_one_image_share_its_head_and_equal_pairs_of_two() -> None:
     for name in ("masks", "scores", "scores_binary", "saliency", "energy"):
         torch.testing.assert_close(getattr(shared, name), getattr(apart, name), atol=1e-4, rtol=1e-4)
     assert shared.slots == 4
+
+
+def test_bf16_masks_stay_float32_and_scores_near() -> None:
+    preprocess = Preprocess(16, None, (0, 0, 0), (1, 1, 1))
+    network = Network("own", Net().eval().requires_grad_(False), preprocess, None, "")
+    x, targets = images(2), torch.tensor([0, 1])
+    exact = channel_attribution(network, x, targets, "features", [1, 3, 6], steps=30)
+    coarse = channel_attribution(
+        replace(network, precision="bf16"), x, targets, "features", [1, 3, 6], steps=30
+    )
+    assert coarse.masks.dtype == coarse.scores.dtype == coarse.saliency.dtype == torch.float32
+    assert not torch.equal(coarse.scores, exact.scores)
+    torch.testing.assert_close(coarse.score_full, exact.score_full, atol=0.05, rtol=0.02)
+    torch.testing.assert_close(coarse.masks, exact.masks, atol=0.05, rtol=0)
 
 
 def test_keep_largest_breaks_ties_by_index() -> None:

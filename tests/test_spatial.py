@@ -180,6 +180,22 @@ def test_bf16_scores_are_near_float32s() -> None:
     )
 
 
+def test_a_pair_that_becomes_nan_on_its_way_leaves_its_neighbours_alone() -> None:
+    class Nan(nn.Module):
+        """No number for bright images."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            mean = x.mean((1, 2, 3))
+            return (mean * torch.where(mean > 5, torch.nan, 1.0))[:, None]
+
+    x, targets = images(2), torch.zeros(2, dtype=torch.long)
+    x[1] += 10
+    result = extremal_perturbation(Nan(), x, targets, config=SMALL, steps=5)
+    alone = extremal_perturbation(Nan(), x[:1], targets[:1], config=SMALL, steps=5)
+    assert result.scores[1].isnan().all()
+    torch.testing.assert_close(result.masks[0], alone.masks[0], atol=1e-4, rtol=1e-4)
+
+
 def test_a_plain_module_is_left_as_it_was() -> None:
     network = small_cnn().train()
     before = copy.deepcopy(network.state_dict())

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -138,6 +140,18 @@ def test_torchvision(
     assert split.channels == channels
     assert split.channels_last == (name in ("swin_t", "vit_b_16"))
     check_split(network, split, side, batch=1 if name == "vit_b_16" else 2)
+
+
+def test_bf16_does_not_make_a_good_cut_look_bad() -> None:
+    network = replace(load_network("resnet18", "random"), precision="bf16")
+    split = split_network(network, "layer3", (64, 64))
+    assert split.traced
+    x = torch.randn(2, 3, 64, 64)
+    activation = split.head(x)
+    assert activation.value.dtype == torch.bfloat16
+    logits = split.tail(activation.value, activation, everyone(activation))
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, network(x), atol=1e-2, rtol=1e-2)
 
 
 def test_the_tail_does_not_run_the_head() -> None:

@@ -47,17 +47,17 @@ def radix_select(values: Tensor, counts: Tensor) -> Tensor:
     Floats that are not negative sort as their bits do, so 31 comparisons find the bits one by one.
 
     Args:
-        values: (N,P) float32, not negative. counts: (N,), 0 to P.
+        values: (N,P) float32 or less, not negative. counts: (N,), 0 to P.
 
     Returns:
-        (N,) float32; NaN, above every number, for a count of 0.
+        (N,); NaN, above every number, for a count of 0.
     """
-    bits = (values + 0.0).view(torch.int32)  # + 0 makes -0 a 0
+    bits = (values.float() + 0.0).view(torch.int32)  # + 0 makes -0 a 0
     found = torch.zeros(len(values), dtype=torch.int32, device=values.device)
     for position in range(30, -1, -1):
         candidate = found | (1 << position)
         found = torch.where((bits >= candidate[:, None]).sum(1) >= counts, candidate, found)
-    return found.view(torch.float32)
+    return found.view(torch.float32).to(values)
 
 
 @lru_cache(maxsize=64)

@@ -117,7 +117,8 @@ class ChannelObjective:
         self.channels = value.shape[self.dim]
 
     def start(self) -> Tensor:
-        return self.activation.value.new_ones(self.channels)
+        # Masks and their optimization stay float32 whatever the network's precision.
+        return self.activation.value.new_ones(self.channels, dtype=torch.float32)
 
     def ones(self, size: float) -> int:
         return int(size)
@@ -127,7 +128,8 @@ class ChannelObjective:
         images, value = self.image[items], self.activation.value
         shape = [len(masks)] + [1] * (value.ndim - 1)
         shape[self.dim] = self.channels
-        logits = self.split.tail(value[images] * masks.view(shape), self.activation, images)
+        masked = value[images] * masks.view(shape).to(value.dtype)
+        logits = self.split.tail(masked, self.activation, images)
         return pick(logits, self.targets[items])
 
     def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -155,6 +157,7 @@ def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) 
         # All channels kept is the image itself: rounding in another batch must not decide a_star.
         scores_binary[:, -1] = full
     masks, sizes = table["params"], full.new_tensor(counts)
+    value = objective.activation.value[objective.image]
     a_star = first_reaching(scores_binary, sizes, full, config.tau)
     return ChannelResult(
         masks=masks,
@@ -171,7 +174,7 @@ def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) 
         steps=table["steps"],
         a_star=a_star,
         a_star_soft=first_reaching(table["reward"], sizes, full, config.tau),
-        saliency=_saliency(objective.activation.value[objective.image], objective.dim, masks, sizes, a_star),
+        saliency=_saliency(value.float(), objective.dim, masks, sizes, a_star),
         counts=counts,
         slots=slots,
         config=config,

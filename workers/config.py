@@ -36,8 +36,8 @@ class Schedule:
         hold: part of the steps, at the end, in which a geometric weight stays final and lr decays.
         decay: fraction of lr left at the end of `hold`, linearly.
         optimizer: sgd or adam. second: Adam's second beta.
-        settle: a problem ends early once its reward has changed by less than this fraction of the full
-            score, and its area term by less than this, in `check` iterations; 0 = never.
+        settle: a problem ends early once its reward has changed by less than this fraction (of at least
+            one logit), and its area term by less than this, in `check` iterations; 0 = never.
     """
 
     steps: int
@@ -158,6 +158,8 @@ class SpatialConfig:
             raise ValueError(f"levels must be at least 2, not {self.levels}")
         if self.sigma_max < 0 or self.smooth < 0 or self.search < 0:
             raise ValueError("sigma_max, smooth and search must not be negative")
+        if 0 < self.search < 1e-3:
+            raise ValueError(f"search is a tolerance of areas, 0 or at least 0.001, not {self.search}")
         if not 0 <= self.warm_start < self.schedule.steps:
             raise ValueError(f"warm_start must be less than the {self.schedule.steps} steps, not negative")
 
@@ -195,7 +197,9 @@ def spatial_preset(preset: Preset) -> SpatialConfig:
     if preset == "fast":
         return SpatialConfig(
             jitter="none",
-            schedule=Schedule(100, 0.05, 0.9, 0.0, 300.0, "geometric", final=4500.0, optimizer="adam"),
+            schedule=Schedule(
+                60, 0.1, 0.9, 0.0, 300.0, "geometric", final=5000.0, hold=0.4, decay=0.1, optimizer="adam"
+            ),
         )
     if preset == "paper":
         return SpatialConfig(

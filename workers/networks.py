@@ -71,10 +71,12 @@ class Network:
     def to(self, device: torch.device | str) -> "Network":
         """The network on another device; as with nn.Module.to, the module itself moves.
 
-        On a GPU convolutions get the channels-last layout, which they run fastest in.
+        On a GPU convolutions get the channels-last layout, which they run fastest in, and float32 means
+        float32: TF32, which would round to 10 bits, is switched off for the process.
         """
         module = self.module.to(device)
         if torch.device(device).type == "cuda":
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             module = module.to(memory_format=torch.channels_last)
         return replace(self, module=module)
 

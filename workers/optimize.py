@@ -22,6 +22,7 @@ from workers.config import Schedule
 TRACE_POINTS = 20
 EPSILON = 1e-8
 CPU_SLOTS = 12
+LARGEST_SLOTS = 512
 # Trial batches by which memory is measured, and the share of what is free that may be used.
 TRIALS = (2, 6)
 MEMORY_SHARE = 0.8
@@ -141,26 +142,34 @@ def maximize(
 
 
 def fitting_slots(objective: Objective) -> int:
-    """How many masks fit the GPU's free memory at once, measured with two trial evaluations.
+    """How many masks fit the GPU's free memory at once, measured with trial evaluations.
 
     Rounded down to a power of two, so that a resumed run finds the same number though a little more or
-    less memory is free. On a CPU CPU_SLOTS: more are no faster there, and memory is not what limits.
+    less memory is free, and at most LARGEST_SLOTS: more are no faster. On a CPU CPU_SLOTS, for memory is
+    not what limits there.
     """
     one = objective.start()
     if one.device.type != "cuda":
         return CPU_SLOTS
+    peaks: list[int] = []
+    for count in (1, *TRIALS):  # the first pays for workspaces and compilation once and for all
+        try:
+            peaks.append(_peak_memory(objective, one, count))
+        except torch.OutOfMemoryError:
+            break
     torch.cuda.empty_cache()
+    if len(peaks) <= len(TRIALS):
+        return 1
     free, _ = torch.cuda.mem_get_info(one.device)
-    few, more = (_peak_memory(objective, one, count) for count in TRIALS)
-    return slots_for(free, few, more)
+    return slots_for(free, *peaks[1:])
 
 
 def slots_for(free: int, few: int, more: int) -> int:
     """Masks that fit `free` bytes, from the bytes that few and more of them took (TRIALS)."""
     each = max(1, (more - few) // (TRIALS[1] - TRIALS[0]))
     fixed = max(0, few - TRIALS[0] * each)
-    fitting = int((MEMORY_SHARE * free - fixed) / each)
-    return int(2 ** (max(1, fitting).bit_length() - 1))
+    fitting = min(LARGEST_SLOTS, max(1, int((MEMORY_SHARE * free - fixed) / each)))
+    return int(2 ** (fitting.bit_length() - 1))
 
 
 def _peak_memory(objective: Objective, one: Tensor, count: int) -> int:
@@ -180,12 +189,14 @@ class _Batch:
     """State of the problems in work; a row each.
 
     Attributes:
+        kept: (N) ones wanted in each mask.
         params, first, second: (N,...), the last two the optimizer's moments.
         energies: (N,steps). seen: (N,2) reward and area term when they were last looked at.
     """
 
     chains: tuple[Chain, ...]
     problems: tuple[Problem, ...]
+    kept: tuple[int, ...]
     ages: list[int]
     params: Tensor
     first: Tensor
@@ -210,6 +221,7 @@ class _Batch:
         return _Batch(
             tuple(self.chains[row] for row in rows),
             tuple(self.problems[row] for row in rows),
+            tuple(self.kept[row] for row in rows),
             [self.ages[row] for row in rows],
             *(getattr(self, name)[index] for name in _TENSORS),
         )
@@ -221,6 +233,7 @@ class _Batch:
         return _Batch(
             tuple(chain for part in parts for chain in part.chains),
             tuple(problem for part in parts for problem in part.problems),
+            tuple(kept for part in parts for kept in part.kept),
             [age for part in parts for age in part.ages],
             *(torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS),
         )
@@ -274,6 +287,7 @@ class _Loop:
         return _Batch(
             tuple(chain for chain, _ in new),
             tuple(problem for _, problem in new),
+            tuple(self.objective.ones(problem.size) for _, problem in new),
             [problem.age for _, problem in new],
             params,
             torch.zeros_like(params),
@@ -296,11 +310,10 @@ class _Loop:
     def _evaluate(self, batch: _Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Reward, area term and energy (N,), and the energy's gradient unless every problem is at its end."""
         rows, variable = batch.rows, batch.params.detach().requires_grad_(True)
-        kept = tuple(self.objective.ones(problem.size) for problem in batch.problems)
         over = min(batch.ages) + 1 == self.schedule.steps
         with torch.set_grad_enabled(not over):
             reward, masks = self.objective.evaluate(variable, rows)
-            term = area_term(masks, kept)
+            term = area_term(masks, batch.kept)
             energy = reward - self._weights[rows.at] * term
         if over:
             return reward, term, energy, None
@@ -316,9 +329,12 @@ class _Loop:
     ) -> _Batch | None:
         """Let the problems that have ended go, and move the others."""
         batch.energies.scatter_(1, batch.rows.at[:, None], energy[:, None])
-        ended = self._ended(batch, torch.stack([reward, term], dim=1))
+        values = torch.stack([reward, term], dim=1)
+        ended, seen = self._ended(batch, values)
         if ended:
             self._leave(batch.pick(ended), reward[ended], term[ended], energy[ended])
+        # From here on nothing runs out of memory: what is changed is not computed again.
+        batch.seen = seen
         if len(ended) == len(batch) or gradient is None:
             return None
         self._ascend(batch, gradient)
@@ -327,17 +343,21 @@ class _Loop:
         batch.ages[:] = [age + 1 for age in batch.ages]
         return batch.pick([row for row in range(len(batch)) if row not in ended]) if ended else batch
 
-    def _ended(self, batch: _Batch, values: Tensor) -> list[int]:
-        """Rows that are at their last iteration, or have settled; looks at the device only when it is due."""
+    def _ended(self, batch: _Batch, values: Tensor) -> tuple[list[int], Tensor]:
+        """Rows at their last iteration, or settled since last looked at, and what is seen of them now.
+
+        The host reads the device only when a row is due.
+        """
         schedule = self.schedule
         ended = {row for row, age in enumerate(batch.ages) if age + 1 == schedule.steps}
-        if schedule.settle and any((age + 1) % schedule.check == 0 for age in batch.ages):
-            reward = values[:, :1].abs().clamp(min=1)
-            moved = (values - batch.seen).abs() / torch.cat([reward, torch.ones_like(reward)], dim=1)
-            settled = (moved < schedule.settle).all(1).tolist()
-            batch.seen = values
-            ended |= {row for row, still in enumerate(settled) if still}
-        return sorted(ended)
+        if not schedule.settle or all((age + 1) % schedule.check for age in batch.ages):
+            return sorted(ended), batch.seen
+        due = ((batch.rows.at + 1) % schedule.check == 0)[:, None]
+        reward = values[:, :1].abs().clamp(min=1)
+        moved = (values - batch.seen).abs() / torch.cat([reward, torch.ones_like(reward)], dim=1)
+        settled = (due & (moved < schedule.settle)).all(1).tolist()
+        ended |= {row for row, still in enumerate(settled) if still}
+        return sorted(ended), torch.where(due, values, batch.seen)
 
     def _ascend(self, batch: _Batch, gradient: Tensor) -> None:
         """One update of the parameters and moments, in place."""

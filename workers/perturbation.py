@@ -72,12 +72,13 @@ class _Lookup(torch.autograd.Function):
     def forward(ctx: Any, masks: Tensor, levels: Tensor, images: Tensor) -> Tensor:
         count, channels = levels.shape[1:3]
         position = masks * (count - 1)
-        lower = position.floor().clamp_(0, count - 2)
+        # A mask that is not a number gives a score that is none, and not an index out of range.
+        lower = position.floor().nan_to_num_(0).clamp_(0, count - 2)
         fraction = position.sub_(lower)[:, None]
-        index = (lower.long() + (images * count)[:, None, None])[:, None].expand(-1, channels, -1, -1)
+        index = (lower.long() + (images * count)[:, None, None])[:, None]
         flat = levels.flatten(0, 1)
-        low = flat.gather(0, index)
-        high = flat.gather(0, index + 1)
+        low = flat.gather(0, index.expand(-1, channels, -1, -1))
+        high = flat.gather(0, (index + 1).expand(-1, channels, -1, -1))
         out = torch.lerp(low, high, fraction)
         ctx.save_for_backward(high.sub_(low))
         ctx.steps = count - 1

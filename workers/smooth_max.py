@@ -21,6 +21,7 @@ NODES = range(7, 17)
 FLOOR = 10.0
 TOLERANCE = 2e-5
 LARGEST_SUM = 100.0
+GPU_SLICE = 64
 
 log = logging.getLogger(__name__)
 
@@ -110,11 +111,10 @@ class _SmoothMax(torch.autograd.Function):
         out: Tensor
         if _fused(values):
             forward = _compiled(direct_forward)
-            out, denominators = forward(values, taps.weights, taps.inverse_temperature)
+            out, denominators = forward(values.detach(), taps.weights, taps.inverse_temperature)
         else:
-            # Mask by mask, so that the tables stay small, if possible in a core's cache.
-            drawn = [_forward(v, taps) for v in values]
-            out, denominators = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+            drawn = [_forward(v, taps) for v in torch.split(values, _slice(values))]
+            out, denominators = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         ctx.save_for_backward(values, out, denominators)
         ctx.taps = taps
         return out
@@ -129,8 +129,13 @@ class _SmoothMax(torch.autograd.Function):
             backward = _compiled(direct_backward)
             result: Tensor = backward(values, taps.weights, taps.inverse_temperature, scale, offset)
             return result, None
-        parts = zip(values, scale, offset, strict=True)
-        return torch.stack([_backward(v, taps, s, o) for v, s, o in parts]), None
+        parts = zip(*(torch.split(x, _slice(values)) for x in (values, scale, offset)), strict=True)
+        return torch.cat([_backward(v, taps, s, o) for v, s, o in parts]), None
+
+
+def _slice(values: Tensor) -> int:
+    """Masks at a time: on a CPU one, whose tables stay in a core's cache; on a GPU what keeps it busy."""
+    return 1 if values.device.type == "cpu" else GPU_SLICE
 
 
 def _fused(values: Tensor) -> bool:
@@ -140,7 +145,7 @@ def _fused(values: Tensor) -> bool:
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled once a process; the kernels are cached on disk, where the actors of a machine share them."""
-    return torch.compile(function)
+    return torch.compile(function, dynamic=True)
 
 
 @cache
@@ -172,28 +177,29 @@ def direct_backward(
     return (weights[:, :, None] * x.exp() * factor).sum(-3)
 
 
-def _forward(v_KL: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
-    """`direct_forward` of one mask, by matrix products if there is a fit."""
+def _forward(v_NKL: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
+    """`direct_forward`, by matrix products if there is a fit."""
     fit = taps.fit
     if fit is None:
-        return direct_forward(v_KL, taps.weights, taps.inverse_temperature)
-    v_K1L = v_KL[:, None]
-    table = torch.exp_(v_K1L * fit.exponents)
-    denominators = fit.mix @ table.flatten(0, 1)
-    table *= v_K1L
-    out = fit.mix1 @ table.flatten(0, 1)
+        return direct_forward(v_NKL, taps.weights, taps.inverse_temperature)
+    v_NK1L = v_NKL[:, :, None]
+    table = torch.exp_(v_NK1L * fit.exponents)
+    denominators = fit.mix @ table.flatten(1, 2)
+    table *= v_NK1L
+    out = fit.mix1 @ table.flatten(1, 2)
     out /= denominators
     return out, denominators
 
 
-def _backward(v_KL: Tensor, taps: Taps, scale: Tensor, offset: Tensor) -> Tensor:
-    """`direct_backward` of one mask, by matrix products if there is a fit."""
+def _backward(v_NKL: Tensor, taps: Taps, scale: Tensor, offset: Tensor) -> Tensor:
+    """`direct_backward`, by matrix products if there is a fit."""
     fit = taps.fit
     if fit is None:
-        return direct_backward(v_KL, taps.weights, taps.inverse_temperature, scale, offset)
-    v_K1L = v_KL[:, None]
-    weighted = (fit.mix2.t() @ scale).view(*fit.exponents.shape[:2], -1)
-    weighted *= v_K1L
-    weighted.flatten(0, 1).addmm_(fit.mix1.t(), offset)
-    weighted *= torch.exp_(v_K1L * fit.exponents)
-    return weighted.sum(1)
+        return direct_backward(v_NKL, taps.weights, taps.inverse_temperature, scale, offset)
+    n, _, cells = v_NKL.shape
+    v_NK1L = v_NKL[:, :, None]
+    weighted = (fit.mix2.t() @ scale).view(n, *fit.exponents.shape[:2], cells)
+    weighted *= v_NK1L
+    weighted += (fit.mix1.t() @ offset).view_as(weighted)
+    weighted *= torch.exp_(v_NK1L * fit.exponents)
+    return weighted.sum(2)

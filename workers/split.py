@@ -128,7 +128,7 @@ def _cut(network: Network, layer: str, x: Tensor, hooks: "_HookParts") -> tuple[
     try:
         with torch.no_grad():
             parts = _GraphParts(network.module, layer, x)
-            _check(parts, x, network(x))
+            _check(parts, x, pool_logits(network.module(x)))
         return parts, True
     except LayerError:
         raise

@@ -83,15 +83,14 @@ class Worker:
             NetworkError, LayerError, RunError: with the fix.
         """
         torch.set_num_threads(spec.threads)
-        # A pair's result must not depend on what ran before it on the device, nor its a* on TF32's rounding.
+        # A pair's result must not depend on what ran before it on the device.
         torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
         self.spec = spec
         device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
         network = network or load_network(**spec.network)
         self.network = replace(network, precision=spec.precision).to(device)
-        self.slots = spec.slots
+        # Masks at once for each input shape, as measured or as left when memory ran out.
+        self.slots: dict[tuple[int, ...], int] = {}
         self.run = Run.open(spec.run)
         expected = self.run.manifest["model"]["weights_sha256"]
         if self.network.fingerprint != expected:
@@ -127,7 +126,7 @@ class Worker:
             with self._device:
                 for items in groups:
                     self._compute(items, results, points, failures)
-            yield Progress(len(members), len(failures) - failed, self.slots)
+            yield Progress(len(members), len(failures) - failed, min(self.slots.values(), default=None))
         found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
         tables = {}
         for kind, rows_of_kind in found.items():
@@ -151,8 +150,9 @@ class Worker:
                 continue
             try:
                 if row["path"] != path:  # the pairs of an image stand side by side
-                    image = decode(Path(self.spec.root) / row["path"])
-                    tensor, path = self.network.preprocess(image), row["path"]
+                    opened = decode(Path(self.spec.root) / row["path"])
+                    tensor = self.network.preprocess(opened)
+                    image, path = opened, row["path"]
                 check_size(row, image.size)
             except (ImageError, ValueError, MemoryError) as error:
                 failures.append(failure(row, "decode", error))
@@ -168,27 +168,30 @@ class Worker:
         start = time.perf_counter()
         try:
             rows, saliency = self._attribute(items)
-            finite = [is_finite(row) for row in rows]
-            kept = [i for i, fine in enumerate(finite) if fine]
+            kept = [i for i, row in enumerate(rows) if is_finite(row)]
             located = [p for i in kept for p in self._points(items[i], saliency[i])]
         except Exception as error:  # any error of the network belongs to a pair, not to the shard
-            if isinstance(error, torch.cuda.OutOfMemoryError):
-                torch.cuda.empty_cache()
-            if len(items) == 1:
-                # A device that is broken for good fails here too, and takes its actor with it.
-                torch.zeros(1, device=self.network.device).sum().item()
-                failures.append(failure(items[0].row, "optimize", error))
-                return
-            log.warning("%d pairs failed together, trying halves: %s", len(items), error)
-            half = len(items) // 2
-            self._compute(items[:half], results, points, failures)
-            self._compute(items[half:], results, points, failures)
+            # The traceback would keep what filled the memory alive while the halves are computed.
+            broken = error.with_traceback(None)
+            broken.__context__ = broken.__cause__ = None
+        else:
+            seconds = (time.perf_counter() - start) / len(items)
+            results += [{**rows[i], "seconds": seconds} for i in kept]
+            points += located
+            odd = FloatingPointError("a score became infinite or not a number during the optimization")
+            failures += [failure(items[i].row, "optimize", odd) for i in range(len(items)) if i not in kept]
             return
-        seconds = (time.perf_counter() - start) / len(items)
-        results += [{**rows[i], "seconds": seconds} for i in kept]
-        points += located
-        odd = FloatingPointError("a score became infinite or not a number during the optimization")
-        failures += [failure(items[i].row, "optimize", odd) for i, fine in enumerate(finite) if not fine]
+        if isinstance(broken, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+        if len(items) == 1:
+            # A device that is broken for good fails here too, and takes its actor with it.
+            torch.zeros(1, device=self.network.device).sum().item()
+            failures.append(failure(items[0].row, "optimize", broken))
+            return
+        log.warning("%d pairs failed together, trying halves: %s", len(items), broken)
+        half = len(items) // 2
+        self._compute(items[:half], results, points, failures)
+        self._compute(items[half:], results, points, failures)
 
     def _attribute(self, items: list[Item]) -> tuple[list[Row], Tensor]:
         """Result rows, and the saliency (B,h,w) on the CPU that the points are taken from."""
@@ -197,6 +200,8 @@ class Worker:
         image = [place[item.row["path"]] for item in items]
         images = torch.stack(list(first.values())).to(self.network.device)
         targets = self._targets(images, image, items)
+        shape = tuple(images.shape[1:])
+        slots = self.slots.get(shape, self.spec.slots)
         rows: list[Row]
         if isinstance(self.spec.method, SpatialConfig):
             spatial = extremal_perturbation(
@@ -205,10 +210,11 @@ class Worker:
                 targets,
                 seed=[item.seed for item in items],
                 config=self.spec.method,
-                slots=self.slots,
+                slots=slots,
                 image=image,
             )
-            rows, saliency, slots = spatial_rows(spatial), spatial.masks.sum(1), spatial.slots
+            rows, saliency = spatial_rows(spatial), spatial.masks.sum(1)
+            self.slots[shape] = spatial.slots
         else:
             channel = channel_attribution(
                 self.network,
@@ -216,12 +222,11 @@ class Worker:
                 targets,
                 config=self.spec.method,
                 split=self._split,
-                slots=self.slots,
+                slots=slots,
                 image=image,
             )
-            rows, saliency, slots = channel_rows(channel), channel.saliency, channel.slots
-        # What was measured, or was left when memory ran out, holds for the batches to come.
-        self.slots = slots
+            rows, saliency = channel_rows(channel), channel.saliency
+            self.slots[shape] = channel.slots
         names = self.network.classes
         for row, item, target in zip(rows, items, targets.tolist(), strict=True):
             row |= {key: item.row[key] for key in KEY}

@@ -4,7 +4,8 @@
         --network squeezenet1_1 --weights weights/squeezenet1_1.pth \\
         --settings torchray-800 torchray-100 fast --out /tmp/quality --json quality.json
 
-A setting is a preset with its own steps (`fast`) or with others (`torchray-100`). Its masks lie in
+A setting is a preset with its own steps (`fast`) or with others (`torchray-100`); `fast@bf16` makes its
+masks in bf16, and like all others they are measured in float32. Its masks lie in
 OUT/<setting>, one file per image, and are made only if they are not there, so that a killed command goes
 on where it was. `--part 0/2` and `--part 1/2` share the work between two processes; the one that finds
 nothing missing prints the tables. `--table` computes no masks and tells what can be told from those there.
@@ -50,7 +51,7 @@ from torch import Tensor
 from storage.run import diff
 from workers import Network, SpatialConfig, decode, extremal_perturbation, load_network, spatial_preset
 from workers.area import area_term
-from workers.config import Preset, with_steps
+from workers.config import Precision, Preset, with_steps
 from workers.masks import mask_family
 from workers.perturbation import gaussian_kernel, perturb, pyramid
 
@@ -75,6 +76,7 @@ class Setting:
 
     name: str
     config: SpatialConfig
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,15 @@ def note(text: str) -> None:
 
 
 def parse_setting(name: str, areas: Sequence[float]) -> Setting:
-    """`preset` or `preset-steps`."""
-    match = re.fullmatch(r"([a-z]+)(?:-(\d+))?", name)
+    """`preset` or `preset-steps`, and `@bf16` behind it for masks made in that precision."""
+    match = re.fullmatch(r"([a-z]+)(?:-(\d+))?(@bf16)?", name)
     if match is None:
         raise SystemExit(f"{name!r} is no setting: write preset or preset-steps, as in torchray-800")
-    preset, steps = match.groups()
+    preset, steps, coarse = match.groups()
     try:
         config = replace(spatial_preset(cast(Preset, preset)), areas=tuple(areas))
-        return Setting(
-            name, replace(config, schedule=with_steps(config.schedule, int(steps) if steps else None))
-        )
+        schedule = with_steps(config.schedule, int(steps) if steps else None)
+        return Setting(name, replace(config, schedule=schedule), "bf16" if coarse else "float32")
     except ValueError as error:
         raise SystemExit(f"{name}: {error}") from None
 
@@ -213,7 +214,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def make_masks(network: Network, image: Tensor, example: Example, setting: Setting, path: Path) -> None:
     """Explain one image with one setting; A areas in one batch."""
     targets = torch.tensor([example.label], device=image.device)
-    result = extremal_perturbation(network, image, targets, config=setting.config)
+    coarse = replace(network, precision=setting.precision)
+    result = extremal_perturbation(coarse, image, targets, config=setting.config)
     content = BytesIO()
     np.savez(
         content,

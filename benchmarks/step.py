@@ -5,10 +5,11 @@
 
 Both are measured in one process by turns, at the same batch, dtype, layout and device, with random weights
 (time does not depend on them). The bare pass of the channel method is that of the network's tail. The table
-gives medians, the spread of the ratio over the rounds, the megabytes per mask that the step keeps for its
-backward pass beyond what the network itself keeps, and the pairs per hour that this step allows with 4
-areas under the presets fast and torchray (channel: 21 counts, 300 steps). On a GPU bf16 is the default, and
---masks 128 or more fill it.
+gives medians, the spread of the ratio over the rounds, the memory of a mask, the TFLOP/s that the whole step
+reaches, counting only the network's own (an H100 or H200 has 989 of bf16), and the pairs per hour that this
+step allows with 4 areas under the presets fast and torchray (channel: 21 counts, 300 steps). Memory is, in
+MB per mask, what the step keeps for its backward pass beyond the network's own; on a GPU its peak beyond
+the bare pass's. On a GPU bf16 is the default, and --masks 128 or more fill it.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from workers import (
     ChannelConfig,
@@ -66,6 +68,18 @@ def kept_bytes(action: Step) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         action()
     return sum(sizes.values())
+
+
+def step_bytes(bare: Step, engine: Step, device: torch.device) -> int:
+    """What a step needs beyond the bare pass: peak on a GPU, kept for backward elsewhere."""
+    if device.type != "cuda":
+        return kept_bytes(engine) - kept_bytes(bare)
+    peaks = []
+    for action in (bare, engine):
+        torch.cuda.reset_peak_memory_stats(device)
+        action()
+        peaks.append(torch.cuda.max_memory_allocated(device))
+    return peaks[1] - peaks[0]
 
 
 def spatial(network: Network, masks: int, side: int) -> tuple[Step, Callable[[int], Step]]:
@@ -140,7 +154,9 @@ def report(name: str, a: argparse.Namespace, device: torch.device) -> dict[str, 
     )  # fmt: skip
     bare, engine = kind
     times = measure(bare, engine, a.rounds, device)
-    kept = (kept_bytes(engine(2)) - kept_bytes(bare)) / a.masks
+    memory = step_bytes(bare, engine(2), device) / a.masks
+    with FlopCounterMode(display=False) as flops:
+        bare()
     per_mask_h = times["step_ms"] / 1e3 / a.masks / 3600
     steps = {preset: spatial_preset(preset).schedule.steps for preset in ("fast", "torchray")}
     if a.method == "channel":
@@ -155,7 +171,8 @@ def report(name: str, a: argparse.Namespace, device: torch.device) -> dict[str, 
         "precision": a.precision,
         "threads": torch.get_num_threads(),
         **{key: round(value, 2) for key, value in times.items()},
-        "kept_mb_per_mask": round(kept / 1e6, 2),
+        "mb_per_mask": round(memory / 1e6, 2),
+        "tflops": round(flops.get_total_flops() / times["step_ms"] / 1e9, 3),
         "pairs_per_hour": {preset: round(1 / (per_mask_h * each * n)) for preset, n in steps.items()},
     }
 
@@ -163,9 +180,7 @@ def report(name: str, a: argparse.Namespace, device: torch.device) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     on_gpu = torch.cuda.is_available()
-    parser.add_argument(
-        "--network", nargs="+", default=["squeezenet1_1", "bvlc_googlenet", "resnet50", "vgg16"]
-    )
+    parser.add_argument("--network", nargs="+", default=NETWORKS)
     parser.add_argument("--method", choices=["spatial", "channel"], default="spatial")
     parser.add_argument("--layer", default="inception4d", help="of --method channel")
     parser.add_argument("--masks", type=int, default=6, help="masks in the batch")
@@ -180,14 +195,16 @@ def main() -> None:
     device = torch.device("cuda" if on_gpu else "cpu")
     rows = []
     print(f"{arguments.masks} masks, {arguments.precision}, {device}, {torch.get_num_threads()} threads")
-    print(f"{'network':16} {'bare ms':>8} {'step ms':>8} {'ratio':>6}  {'spread':13} {'MB/mask':>7}  pairs/h")
+    print(
+        f"{'network':16} {'bare ms':>8} {'step ms':>8} {'ratio':>6}  {'spread':13} {'MB/mask':>7} {'TFLOP/s':>7}  pairs/h"
+    )
     for name in arguments.network:
         row = report(name, arguments, device)
         rows.append(row)
         spread = f"{row['ratio_min']} - {row['ratio_max']}"
         print(
             f"{name:16} {row['bare_ms']:>8} {row['step_ms']:>8} {row['ratio']:>6}  {spread:13} "
-            f"{row['kept_mb_per_mask']:>7}  {row['pairs_per_hour']}",
+            f"{row['mb_per_mask']:>7} {row['tflops']:>7}  {row['pairs_per_hour']}",
             flush=True,
         )
     if arguments.json:

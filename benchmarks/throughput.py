@@ -11,6 +11,7 @@ a long run does not notice, is in `whole command` only.
 
 import argparse
 import json
+import math
 import multiprocessing
 import re
 import statistics
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +46,7 @@ def make_images(folder: Path, count: int) -> None:
 def bare_pass(name: str, batch: int, threads: int, device: str, precision: Precision, rounds: int) -> float:
     """Median seconds of forward + input gradient of one image in a batch."""
     torch.set_num_threads(threads)
-    network = load_network(name, "random").to(device)
-    object.__setattr__(network, "precision", precision)
+    network = replace(load_network(name, "random"), precision=precision).to(device)
     images = torch.randn(batch, 3, 224, 224, device=device)
     times = []
     for _ in range(rounds + 1):
@@ -74,11 +75,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--network", default="squeezenet1_1")
     parser.add_argument("--pairs", type=int, default=24)
-    parser.add_argument("--actors", type=int, default=2)
+    parser.add_argument("--actors", type=int, default=torch.cuda.device_count() or 2, help="one per GPU")
     parser.add_argument("--threads", type=int, default=1, help="per actor")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--steps", type=int, help="fewer, for a quick look")
-    parser.add_argument("--slots", type=int, default=CPU_SLOTS, help="masks at once")
+    slots = 128 if torch.cuda.is_available() else CPU_SLOTS
+    parser.add_argument("--slots", type=int, default=slots, help="masks at once, and the bare batch")
     parser.add_argument("--rounds", type=int, default=4, help="bare passes, before and after")
     parser.add_argument("--json", help="also write the numbers to this file")
     a = parser.parse_args()
@@ -92,7 +94,9 @@ def main() -> None:
         command = [sys.executable, "-m", "jobs.cli", "run", "--dataset", "folder", "--root", str(images)]
         command += ["--network", a.network, "--weights", "random", "--preset", a.preset, "--out", str(out)]
         command += ["--actors", str(a.actors), "--threads", str(a.threads), "--slots", str(a.slots)]
-        command += ["--batch", str(max(1, a.pairs // a.actors)), "--shard-size", "1"]
+        # Three shards for each actor, so that decoding and writing can overlap with computing.
+        shard = str(math.ceil(a.pairs / a.actors / 3))
+        command += ["--batch", shard, "--shard-size", shard]
         command += ["--steps", str(a.steps)] if a.steps else []
         start = time.perf_counter()
         ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
@@ -101,7 +105,7 @@ def main() -> None:
             sys.exit(f"the run failed:\n{ended.stderr}")
         after = bare_passes(*bare)
         passes = passes_needed(Run.open(str(out)))
-    found = re.search(r"pairs in (\d+) s", ended.stderr)
+    found = re.search(r"pairs in ([\d.]+) s", ended.stderr)
     loop = float(found.group(1)) if found else whole
     network = passes * statistics.mean(before + after) / a.actors
     row = {

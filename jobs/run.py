@@ -58,7 +58,7 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
         few, many = summary.slots or (0, 0)
         slots = f", {few} masks at once" if few == many else f", {few} to {many} masks at once"
         slots = slots if summary.slots else ""
-        console.print(f"{summary.pairs} pairs in {summary.seconds:.0f} s ({rate:.0f} pairs/h{slots}){lost}")
+        console.print(f"{summary.pairs} pairs in {summary.seconds:.1f} s ({rate:.0f} pairs/h{slots}){lost}")
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
     if failures:
         console.print(

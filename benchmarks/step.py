@@ -195,9 +195,8 @@ def main() -> None:
     device = torch.device("cuda" if on_gpu else "cpu")
     rows = []
     print(f"{arguments.masks} masks, {arguments.precision}, {device}, {torch.get_num_threads()} threads")
-    print(
-        f"{'network':16} {'bare ms':>8} {'step ms':>8} {'ratio':>6}  {'spread':13} {'MB/mask':>7} {'TFLOP/s':>7}  pairs/h"
-    )
+    titles = ("bare ms", "step ms", "ratio", "spread", "MB/mask", "TFLOP/s", "pairs/h")
+    print("{:16} {:>8} {:>8} {:>6}  {:13} {:>7} {:>7}  {}".format("network", *titles))
     for name in arguments.network:
         row = report(name, arguments, device)
         rows.append(row)

@@ -39,7 +39,7 @@ Game = Annotated[str | None, typer.Option(help="preserve, delete or hybrid. [def
 PresetName = Annotated[str | None, typer.Option("--preset", help="fast, torchray or paper. [default: fast]")]
 Steps = Annotated[
     int | None,
-    typer.Option(help="Iterations. [default: fast 60, torchray 800, paper 1600; channel 300]"),
+    typer.Option(help="Iterations. [default: fast 100, torchray 800, paper 1600; channel 300]"),
 ]
 Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels. [default: the weights']")]
 Crop = Annotated[

@@ -76,7 +76,7 @@ def extremal_perturbation(
         areas: ascending fractions of the mask to keep; None = the preset's.
         game: preserve, delete or hybrid; None = the preset's (preserve).
         preset: fast, torchray or paper: all other numbers.
-        steps: iterations; None = the preset's 60, 800 or 1600.
+        steps: iterations; None = the preset's 100, 800 or 1600.
         seed: of the random jitter, one for all pairs or one per pair. Presets draw nothing at random.
         config: replaces preset, areas, game and steps.
         slots: most masks at once; None = `fitting_slots`.

@@ -76,12 +76,12 @@ def test_energy_and_gradient_at_stored_parameters(network: Network, reference: A
 def test_masks_and_energies_after_1_and_50_iterations(network: Network, reference: Arrays, game: Any) -> None:
     x, target = torch.from_numpy(reference["input"]), torch.tensor([int(reference["target"])])
     stored = GAMES[game]
-    one = extremal_perturbation(network, x, target, areas=AREAS, game=game, steps=1)
+    one = extremal_perturbation(network, x, target, areas=AREAS, game=game, preset="torchray", steps=1)
     np.testing.assert_allclose(one.masks[0].numpy(), reference[f"mask_{stored}_1"][:, 0], atol=1e-5)
     np.testing.assert_allclose(
         one.energy[0].numpy(), reference[f"energy_{stored}_1"].sum(1)[:, -1], rtol=1e-4
     )
-    fifty = extremal_perturbation(network, x, target, areas=AREAS, game=game, steps=50)
+    fifty = extremal_perturbation(network, x, target, areas=AREAS, game=game, preset="torchray", steps=50)
     difference = np.abs(fifty.masks[0].numpy() - reference[f"mask_{stored}_50"][:, 0])
     assert difference.mean() < 0.01
     energies = reference[f"energy_{stored}_50"].sum(1)

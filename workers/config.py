@@ -198,7 +198,7 @@ def spatial_preset(preset: Preset) -> SpatialConfig:
         return SpatialConfig(
             jitter="none",
             schedule=Schedule(
-                100, 0.1, 0.9, 0.0, 300.0, "geometric", final=4200.0, hold=0.4, decay=0.05, optimizer="adam"
+                100, 0.1, 0.9, 0.0, 300.0, "geometric", final=4450.0, hold=0.4, decay=0.05, optimizer="adam"
             ),
         )
     if preset == "paper":

@@ -17,7 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,27 +82,41 @@ def step_bytes(bare: Step, engine: Step, device: torch.device) -> int:
     return peaks[1] - peaks[0]
 
 
-def spatial(network: Network, masks: int, side: int) -> tuple[Step, Callable[[int], Step]]:
-    """The bare pass, and what runs the optimization for a number of steps."""
+@dataclass(frozen=True)
+class Work:
+    """The bare network's part as a function of x (N,...), and what runs the optimization for some steps."""
+
+    forward: Callable[[Tensor], Tensor]
+    x: Tensor
+    engine: Callable[[int], Step]
+
+    def bare(self) -> None:
+        x = self.x.detach().requires_grad_(True)
+        torch.autograd.grad(self.forward(x)[:, 0].sum(), x)
+
+    def flops(self) -> int:
+        """Of the forward pass and, about the same again, of the gradient of its input."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.forward(self.x)
+        return 2 * counter.get_total_flops()
+
+
+def spatial(network: Network, masks: int, side: int) -> Work:
     images = torch.randn(1, 3, side, side, device=network.device)
     batch = images.expand(masks, -1, -1, -1).contiguous()
     target = torch.zeros(1, dtype=torch.long, device=network.device)
     areas = tuple((i + 1) / (masks + 1) for i in range(masks))
-
-    def bare() -> None:
-        x = batch.detach().requires_grad_(True)
-        torch.autograd.grad(network(x)[:, 0].sum(), x)
 
     def engine(steps: int) -> Step:
         schedule = Schedule(steps, 0.05, 0.9, 0.0, 300.0, "geometric", final=5000.0, optimizer="adam")
         config = SpatialConfig(areas=areas, jitter="none", schedule=schedule)
         return lambda: extremal_perturbation(network, images, target, config=config, slots=masks)
 
-    return bare, engine
+    return Work(network, batch, engine)
 
 
-def channel(network: Network, masks: int, side: int, layer: str) -> tuple[Step, Callable[[int], Step]]:
-    """The same for channel masks; the bare pass is the tail's."""
+def channel(network: Network, masks: int, side: int, layer: str) -> Work:
+    """The bare part is the network's tail."""
     images = torch.randn(1, 3, side, side, device=network.device)
     split = split_network(network, layer)
     activation = split.head(images)
@@ -111,16 +125,12 @@ def channel(network: Network, masks: int, side: int, layer: str) -> tuple[Step, 
     target = torch.zeros(1, dtype=torch.long, device=network.device)
     counts = tuple(1 + i * (split.channels - 1) // max(1, masks - 1) for i in range(masks))
 
-    def bare() -> None:
-        x = value.detach().requires_grad_(True)
-        torch.autograd.grad(split.tail(x, activation, index)[:, 0].sum(), x)
-
     def engine(steps: int) -> Step:
         schedule = replace(ChannelConfig().schedule, steps=steps)
         config = ChannelConfig(layer, counts, schedule=schedule)
         return lambda: channel_attribution(network, images, target, config=config, split=split, slots=masks)
 
-    return bare, engine
+    return Work(lambda x: split.tail(x, activation, index), value, engine)
 
 
 def measure(bare: Step, engine: Callable[[int], Step], rounds: int, device: torch.device) -> dict[str, float]:
@@ -149,14 +159,12 @@ def measure(bare: Step, engine: Callable[[int], Step], rounds: int, device: torc
 
 def report(name: str, a: argparse.Namespace, device: torch.device) -> dict[str, object]:
     network = replace(load_network(name, "random"), precision=a.precision).to(device)
-    kind = spatial(network, a.masks, a.side) if a.method == "spatial" else channel(
-        network, a.masks, a.side, a.layer
-    )  # fmt: skip
-    bare, engine = kind
-    times = measure(bare, engine, a.rounds, device)
-    memory = step_bytes(bare, engine(2), device) / a.masks
-    with FlopCounterMode(display=False) as flops:
-        bare()
+    if a.method == "spatial":
+        work = spatial(network, a.masks, a.side)
+    else:
+        work = channel(network, a.masks, a.side, a.layer)
+    times = measure(work.bare, work.engine, a.rounds, device)
+    memory = step_bytes(work.bare, work.engine(2), device) / a.masks
     per_mask_h = times["step_ms"] / 1e3 / a.masks / 3600
     steps = {preset: spatial_preset(preset).schedule.steps for preset in ("fast", "torchray")}
     if a.method == "channel":
@@ -172,7 +180,7 @@ def report(name: str, a: argparse.Namespace, device: torch.device) -> dict[str, 
         "threads": torch.get_num_threads(),
         **{key: round(value, 2) for key, value in times.items()},
         "mb_per_mask": round(memory / 1e6, 2),
-        "tflops": round(flops.get_total_flops() / times["step_ms"] / 1e9, 3),
+        "tflops": round(work.flops() / times["step_ms"] / 1e9, 3),
         "pairs_per_hour": {preset: round(1 / (per_mask_h * each * n)) for preset, n in steps.items()},
     }
 

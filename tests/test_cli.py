@@ -85,6 +85,15 @@ def test_options_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
     assert channel.spatial == spatial_preset("fast")
 
 
+def test_precision_follows_the_device_unless_it_is_given(tmp_path: Path) -> None:
+    assert assemble(None, None, {**WHAT}, "cpu").precision == "float32"
+    assert assemble(None, None, {**WHAT}, "cuda").precision == "bf16"
+    assert assemble(None, None, {**WHAT, "precision": "float32"}, "cuda").precision == "float32"
+    file = tmp_path / "run.toml"
+    file.write_text("precision = 'bf16'\n")
+    assert assemble(file, None, {**WHAT}, "cpu").precision == "bf16"
+
+
 def test_unknown_keys_and_bad_toml_are_named(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[spatial]\nareaz = [0.1]\n")

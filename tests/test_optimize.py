@@ -1,7 +1,5 @@
 """The loop against torch.optim, one problem at a time, and what may happen to a batch on its way."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -106,15 +104,13 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing() -> None:
 
 
 def test_memory_that_runs_out_in_the_middle_loses_nothing() -> None:
-    objective, schedule = Quadratic(), SCHEDULES["sgd"]
-    honest = objective.evaluate
+    class Filling(Quadratic):
+        def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+            if len(self.batches) >= 5:
+                self.limit = 5
+            return super().evaluate(params, rows)
 
-    def evaluate(params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        if len(objective.batches) >= 5:
-            objective.limit = 5
-        return honest(params, rows)
-
-    objective.evaluate = evaluate  # type: ignore[method-assign]
+    objective, schedule = Filling(), SCHEDULES["sgd"]
     solutions, used = maximize(everything(), objective, schedule, 10)
     check(solutions, objective, schedule)
     assert used == 5
@@ -129,14 +125,14 @@ def test_one_problem_that_does_not_fit_is_an_error() -> None:
 def test_chains_go_on_from_their_own_solutions() -> None:
     seen: list[tuple[int, int]] = []
 
-    def two(item: int) -> Iterator[Problem]:
-        first: Solution = yield Problem(item, 2)  # type: ignore[misc]
+    def two(item: int) -> Chain:
+        first = yield Problem(item, 2)
         assert first.problem.item == item
-        second: Solution = yield Problem(item, 1, first.params, age=25)  # type: ignore[misc]
+        second = yield Problem(item, 1, first.params, age=25)
         seen.append((item, second.steps))
 
     objective, schedule = Quadratic(), SCHEDULES["adam"]
-    solutions, _ = maximize([two(item) for item in range(ITEMS)], objective, schedule, 3)  # type: ignore[misc]
+    solutions, _ = maximize([two(item) for item in range(ITEMS)], objective, schedule, 3)
     assert sorted(seen) == [(item, 10) for item in range(ITEMS)]
     assert sum(objective.batches) == ITEMS * (schedule.steps + 10)
     late = [s for s in solutions if s.problem.size == 1]
@@ -158,11 +154,12 @@ def test_settled_problems_leave_early_and_the_next_take_their_places() -> None:
 
 
 def test_a_score_without_gradient_is_refused() -> None:
-    objective = Quadratic()
-    honest = objective.evaluate
-    objective.evaluate = lambda params, rows: (honest(params, rows)[0].detach(), params)  # type: ignore[method-assign]
+    class Detached(Quadratic):
+        def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+            return super().evaluate(params, rows)[0].detach(), params
+
     with pytest.raises(ValueError, match="no gradient"):
-        maximize(everything(), objective, SCHEDULES["sgd"], 4)
+        maximize(everything(), Detached(), SCHEDULES["sgd"], 4)
 
 
 def test_slots_on_a_cpu_and_from_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:

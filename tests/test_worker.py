@@ -149,12 +149,16 @@ def test_odd_images_cost_only_themselves(odd: Path, tmp_path: Path) -> None:
     assert run.table(Kind.SPATIAL).num_rows + len(failures) == pairs
 
 
+def batch_of_four(root: Path, out: Path) -> tuple[Run, Worker]:
+    settings = config(root, batch=4, dataset={"limit": 4})
+    run, _ = prepare(settings, str(out))
+    return run, Worker(worker_spec(settings, run, "cpu"))
+
+
 def test_one_bad_pair_of_a_batch_fails_alone(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = config(shapes, batch=4, dataset={"limit": 4})
-    run, _ = prepare(settings, str(tmp_path / "run"))
-    worker = Worker(worker_spec(settings, run, "cpu"))
+    run, worker = batch_of_four(shapes, tmp_path / "run")
     honest = worker._attribute
 
     def fails_with_pair_two(items: list[Any]) -> Any:
@@ -174,9 +178,7 @@ def test_one_bad_pair_of_a_batch_fails_alone(
 def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_twice(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = config(shapes, batch=4, dataset={"limit": 4})
-    run, _ = prepare(settings, str(tmp_path / "run"))
-    worker = Worker(worker_spec(settings, run, "cpu"))
+    run, worker = batch_of_four(shapes, tmp_path / "run")
     honest = worker._attribute
     calls: list[int] = []
 

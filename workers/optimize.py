@@ -79,15 +79,14 @@ class Rows:
 
     Attributes:
         problems: (N). ages: (N) iterations behind each, spared ones included.
-        items: (N,) long, the problems' items. since: (N,) long, iterations since the start of each.
-        at: (N,) long, the ages.
+        items: (N,) long, the problems' items. at: (N,) long, the ages. spared: (N,) long, ages at the start.
     """
 
     problems: tuple[Problem, ...]
     ages: list[int]
     items: Tensor
-    since: Tensor
     at: Tensor
+    spared: Tensor
 
 
 class Objective(Protocol):
@@ -145,8 +144,8 @@ def fitting_slots(objective: Objective) -> int:
     """How many masks fit the GPU's free memory at once, measured with trial evaluations.
 
     Rounded down to a power of two, so that a resumed run finds the same number though a little more or
-    less memory is free, and at most LARGEST_SLOTS: more are no faster. On a CPU CPU_SLOTS, for memory is
-    not what limits there.
+    less memory is free, and at most LARGEST_SLOTS. On a CPU CPU_SLOTS: memory is not what limits there,
+    and 24 were slower than 12.
     """
     one = objective.start()
     if one.device.type != "cuda":
@@ -213,7 +212,7 @@ class _Batch:
         items = torch.tensor([problem.item for problem in self.problems], device=device)
         at = torch.tensor(self.ages, device=device)
         spared = torch.tensor([problem.age for problem in self.problems], device=device)
-        return Rows(self.problems, self.ages, items, at - spared, at)
+        return Rows(self.problems, self.ages, items, at, spared)
 
     def pick(self, rows: Sequence[int]) -> "_Batch":
         """A copy of some rows."""
@@ -338,7 +337,6 @@ class _Loop:
         if len(ended) == len(batch) or gradient is None:
             return None
         self._ascend(batch, gradient)
-        batch.rows.since.add_(1)
         batch.rows.at.add_(1)
         batch.ages[:] = [age + 1 for age in batch.ages]
         return batch.pick([row for row in range(len(batch)) if row not in ended]) if ended else batch
@@ -361,9 +359,10 @@ class _Loop:
 
     def _ascend(self, batch: _Batch, gradient: Tensor) -> None:
         """One update of the parameters and moments, in place."""
-        schedule, since = self.schedule, batch.rows.since
+        schedule, rows = self.schedule, batch.rows
+        since = rows.at - rows.spared
         along = (-1,) + (1,) * (gradient.ndim - 1)
-        rate = self._rates[batch.rows.at].view(along)
+        rate = self._rates[rows.at].view(along)
         if schedule.optimizer == "sgd":
             started = (since > 0).to(gradient).view(along)
             batch.first.mul_(schedule.momentum * started)

@@ -3,8 +3,8 @@
 Shape letters: N masks, Q phases of a pixel inside its cell, K taps of its neighbourhood, L cells, J nodes.
 The definition needs N x Q x K x L exponentials, 4,000 for every parameter. A tap's weights differ little
 between phases, so each exponential is a combination of J = 7 of the tap's own, and the sums over taps
-become matrix products: a seventh of the exponentials, and as near to float64 as the definition
-evaluated in float32. On a GPU the definition is compiled into two fused kernels instead.
+become matrix products: a seventh of the exponentials, within 1e-5 of float64. On a GPU the definition is
+compiled into two fused kernels instead.
 """
 
 import logging

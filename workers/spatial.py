@@ -250,7 +250,7 @@ def _chains(item: int, wanted: float, config: SpatialConfig) -> Iterator[Chain]:
 def _descent(item: int, wanted: float, config: SpatialConfig) -> Chain:
     """From the largest area to the smallest; then, if asked, bisection for the smallest that is enough."""
     larger: Solution | None = None
-    small, enough = 0.0, None
+    enough: Solution | None = None
     for area in reversed(config.areas):
         solution = yield _problem(item, area, larger, config)
         if config.search and float(solution.results["scores"]) >= wanted:

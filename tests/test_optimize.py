@@ -43,9 +43,11 @@ SCHEDULES = {
 }
 
 
-def by_torch(goal: Tensor, ones: int, schedule: Schedule) -> tuple[Tensor, list[float]]:
+def by_torch(
+    goal: Tensor, ones: int, schedule: Schedule, start: Tensor | None = None, age: int = 0
+) -> tuple[Tensor, list[float]]:
     """One problem with torch's own optimizer."""
-    params = torch.ones(SIZE, requires_grad=True)
+    params = (torch.ones(SIZE) if start is None else start.clone()).requires_grad_()
     if schedule.optimizer == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
             [params], schedule.lr, schedule.momentum, schedule.dampening, maximize=True
@@ -54,7 +56,7 @@ def by_torch(goal: Tensor, ones: int, schedule: Schedule) -> tuple[Tensor, list[
         betas = (schedule.momentum, schedule.second)
         optimizer = torch.optim.Adam([params], schedule.lr, betas, maximize=True)
     energies = []
-    for step in range(schedule.steps):
+    for step in range(age, schedule.steps):
         term = area_term(params[None], (ones,))[0]
         energy = -3 * ((params - goal) ** 2).sum() - schedule.weight_at(step) * term
         energies.append(energy.item())
@@ -135,6 +137,11 @@ def test_chains_go_on_from_their_own_solutions() -> None:
     solutions, _ = maximize([two(item) for item in range(ITEMS)], objective, schedule, 3)
     assert sorted(seen) == [(item, 10) for item in range(ITEMS)]
     assert sum(objective.batches) == ITEMS * (schedule.steps + 10)
+    first = {s.problem.item: s.params for s in solutions if s.problem.size == 2}
+    for solution in (s for s in solutions if s.problem.size == 1):
+        item = solution.problem.item
+        params, _ = by_torch(objective.goals[item], 1, schedule, first[item], 25)
+        torch.testing.assert_close(solution.params, params, atol=2e-5, rtol=1e-4)
     late = [s for s in solutions if s.problem.size == 1]
     assert all(s.energies[:3].isnan().all() and s.energies[-3:].isfinite().all() for s in late)
 

@@ -1,7 +1,7 @@
 """The command `extremal`. Heavy modules are imported inside the commands: help must be instant."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,13 +48,37 @@ Crop = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads per actor. [default: 1]")]
+Actors = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes. [default: as many as GPUs allow, or CPUs]")
+]
+GpusPerActor = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Less than 1: several actors share a GPU and its memory.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda. [default: a GPU if there is one]")]
 
 
 def main() -> None:
     """Entry point of the command."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     app()
+
+
+@app.callback()
+def logs(
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Events as JSON, one object a line, on the error output.")
+    ] = False,
+) -> None:
+    """Extremal perturbations and channel attribution over whole image datasets."""
+    if not log_json:
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        return
+    from pipeline.events import JsonFormatter
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for layer in ("jobs", "pipeline", "workers", "storage"):
+        logging.getLogger(layer).setLevel(logging.INFO)
 
 
 def _console(stderr: bool = False) -> Console:
@@ -125,9 +149,8 @@ def run(
         typer.Option(help="Masks computed at once. [default: what fits the GPU; 12 on a CPU]"),
     ] = None,
     shard_size: Annotated[int | None, typer.Option(help="Pairs per commit. [default: 32]")] = None,
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes. [default: one per GPU, or by CPUs]")
-    ] = None,
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = 1.0,
     threads: Threads = None,
     device: Device = None,
     out: Annotated[str | None, typer.Option(help="Directory of the run. [default: one below runs/]")] = None,
@@ -163,18 +186,29 @@ def run(
         settings = assemble(config, preset, flags, device)
         name = f"runs/{settings.dataset.name}-{settings.network.name}-{settings.method}".replace(":", "-")
         destination = out or name
-        code = _run(settings, destination, actors, device)
+        code = _run(settings, destination, _pool(actors, gpus_per_actor, device))
     if code == 0:
         following = "score" if settings.method == "spatial" else "classes"
         typer.echo(f"done: {destination}. Next: extremal {following} {destination}")
     raise typer.Exit(code)
 
 
-def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int:
+def _pool(actors: int | None, gpus: float, device: str | None) -> Any:
+    from pipeline.driver import Pool
+
+    return Pool(actors, gpus, device)
+
+
+def _run(settings: Any, out: str, pool: Any) -> int:
     from jobs.run import execute
 
+    return _stoppable(out, lambda: execute(settings, out, pool, _console(stderr=True))[1])
+
+
+def _stoppable(out: str, action: Callable[[], int]) -> int:
+    """The action's exit code, or that of the signal that stopped it."""
     try:
-        return execute(settings, out, actors, device, _console(stderr=True))[1]
+        return action()
     except KeyboardInterrupt:
         typer.echo(f"\nstopped. {RESUME.format(out)}", err=True)
         return INTERRUPTED
@@ -183,14 +217,61 @@ def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int
         return TERMINATED
 
 
-@app.command(epilog="**Example**\n\n`extremal status runs/voc`\n\nNeeds neither Ray nor torch.")
-def status(uri: RunUri) -> None:
-    """What is committed, failed and missing in a run, from its files alone."""
+@app.command(
+    epilog="**Examples**\n\n`extremal retry runs/voc`\n\n`extremal retry runs/voc --root /data/mended`\n\n"
+    "Rows of pairs that succeed move from failures/ to the results; the others stay as they are."
+)
+def retry(
+    uri: RunUri,
+    root: Annotated[
+        str | None, typer.Option(help="Folder of the dataset, if it has moved. [default: as it was]")
+    ] = None,
+    weights: Weights = None,
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = 1.0,
+    device: Device = None,
+) -> None:
+    """Compute the failed pairs of a run again, and only those."""
+    with _explained():
+        from jobs.run import retry as retry_failed
+
+        pool = _pool(actors, gpus_per_actor, device)
+        code = _stoppable(uri, lambda: retry_failed(uri, root, weights, pool, _console(stderr=True)))
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog="**Example**\n\n`extremal compact runs/channels`\n\n"
+    "Writes compact/channel/part-00000.parquet and so on, which DuckDB and pandas read much faster than "
+    "thousands of shards. The shards stay: they are the run."
+)
+def compact(uri: RunUri) -> None:
+    """Copy the results of a complete run into few large Parquet files."""
+    from storage import Run, RunError
+    from storage.compact import compact as write_parts
+
+    try:
+        for path in write_parts(Run.open(uri)):
+            typer.echo(path)
+    except RunError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal status runs/voc`\n\n`extremal status runs/voc --verify`\n\n"
+    "Needs neither Ray nor torch. Exit codes: 0 complete, 1 shards missing or damaged, 2 no run."
+)
+def status(
+    uri: RunUri,
+    verify: Annotated[bool, typer.Option("--verify", help="Open every shard and count its pairs.")] = False,
+) -> None:
+    """What is committed, failed and missing in a run, its pace and slowest shards, from its files alone."""
     from jobs.status import show_status
     from storage import RunError
 
     try:
-        complete = show_status(uri, _console())
+        complete = show_status(uri, verify, _console())
     except RunError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None

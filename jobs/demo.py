@@ -13,7 +13,7 @@ from jobs.run import execute
 from jobs.scores import show_classes, show_scores
 from pipeline.config import RunConfig, build_config, merge, method_trees
 from pipeline.datasets import open_dataset
-from pipeline.driver import start_ray
+from pipeline.driver import Pool, start_ray
 from pipeline.masks import draw_masks
 from storage import Kind, Run
 from workers.images import decode
@@ -43,7 +43,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     root, weights = out / "shapes", out / "shapes_cnn.pth"
     if not weights.exists():
         _train(root, weights, console)
-    workers = start_ray(actors, threads=1)
+    workers = start_ray(Pool(actors), threads=1)
     spatial, code = _run(_config("spatial", root, weights, pairs), out / "spatial", workers, console)
     if code:
         return code
@@ -81,7 +81,7 @@ def _config(method: str, root: Path, weights: Path, pairs: int) -> RunConfig:
 
 def _run(config: RunConfig, out: Path, actors: int | None, console: Console) -> tuple[Run, int]:
     console.print(f"\n{config.method} attribution", style="bold")
-    return execute(config, str(out), actors, None, console)
+    return execute(config, str(out), Pool(actors), console)
 
 
 def _train(root: Path, weights: Path, console: Console) -> None:

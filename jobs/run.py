@@ -1,20 +1,29 @@
 """Running a configuration from its plan to the last committed shard, and what is printed on the way."""
 
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
 import ray
 from rich.console import Console
 
 from pipeline.config import RunConfig
-from pipeline.driver import Summary, drive, start_ray
-from pipeline.prepare import prepare, worker_spec
+from pipeline.driver import Pool, Summary, drive, start_ray
+from pipeline.prepare import prepare, stored_config, versions, worker_spec
 from pipeline.progress import ProgressReport
 from storage import Kind, Run
 
+log = logging.getLogger(__name__)
+
 COMPLETE, INCOMPLETE = 0, 1
+KEPT_CALLS = 100
 
 
-def execute(
-    config: RunConfig, out: str, actors: int | None, device: str | None, console: Console
-) -> tuple[Run, int]:
+def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
     """Create or continue the run at `out` and compute what is missing.
 
     Returns:
@@ -26,47 +35,106 @@ def execute(
     line = f"preparing {config.network.name} ({config.precision}) on {config.dataset.name} ..."
     console.print(line, style="dim")
     run, existed = prepare(config, out)
-    pairs, shards = run.manifest["dataset"]["pairs"], run.manifest["dataset"]["shards"]
-    missing = run.missing()
+    sizes, missing = run.shard_sizes(), run.missing()
+    pairs = sum(sizes.values())
     verb = "resuming" if existed else "starting"
-    console.print(
-        f"{verb} {run.uri}: {shards - len(missing)}/{shards} shards of {pairs} pairs done", soft_wrap=True
-    )
+    done = f"{len(sizes) - len(missing)}/{len(sizes)} shards of {pairs} pairs done"
+    console.print(f"{verb} {run.uri}: {done}", soft_wrap=True)
     if not missing:
         console.print("nothing left to compute")
         return run, _conclude(run, Summary(), console)
-    started_here = not ray.is_initialized()
-    count = start_ray(actors, config.threads, device)
-    try:
-        with ProgressReport(pairs, _pairs_done(run, missing), console) as progress:
-            summary = drive(run, worker_spec(config, run, device), count, progress)
-    finally:
-        if started_here:
-            ray.shutdown()
+    progress = ProgressReport(pairs, pairs - sum(sizes[shard] for shard in missing), console)
+    summary = _compute(run, config, pool, progress)
     return run, _conclude(run, summary, console)
 
 
-def _pairs_done(run: Run, missing: list[int]) -> int:
-    absent = set(missing)
-    return sum(shard not in absent for shard in run.plan(["shard"])["shard"].to_pylist())
+def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: Console) -> int:
+    """Compute the failed pairs of a run again, and no others; their rows move to the results.
+
+    Args:
+        root, weights: where dataset and weights lie now; None = where they were.
+
+    Returns:
+        The exit code: as of `execute`.
+
+    Raises:
+        RunError: there is no run.
+        ConfigError, DriverError, and KeyboardInterrupt or SystemExit when stopped.
+    """
+    run = Run.open(uri)
+    config = stored_config(run, root, weights)
+    failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+    console.print(f"retrying {failed} failed pairs of {run.uri}", soft_wrap=True)
+    if not failed:
+        return _conclude(run, Summary(missing=run.missing()), console)
+    summary = _compute(run, config, pool, ProgressReport(failed, 0, console), again=True)
+    console.print(f"{summary.pairs - summary.failed} of {summary.pairs} pairs succeeded this time")
+    return _conclude(run, summary, console)
+
+
+def _compute(
+    run: Run, config: RunConfig, pool: Pool, progress: ProgressReport, again: bool = False
+) -> Summary:
+    started_here = not ray.is_initialized()
+    pool = replace(pool, actors=start_ray(pool, config.threads))
+    try:
+        with progress:
+            spec = worker_spec(config, run, pool.device, pool.gpus)
+            return drive(run, spec, pool, progress, again, _journal(run))
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _journal(run: Run) -> Callable[[Summary], None]:
+    """A function that writes this call's summary into the run's summary.json, after those before it."""
+    before = run.calls()[1 - KEPT_CALLS :]
+    call: dict[str, Any] = {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "versions": versions(),
+    }
+
+    def save(summary: Summary) -> None:
+        call.update(
+            seconds=round(summary.seconds, 1),
+            pairs=summary.pairs,
+            failed=summary.failed,
+            pairs_per_hour=round(_rate(summary)),
+            workers=dict(summary.workers),
+            lost_actors=summary.lost_actors,
+            hung_actors=summary.hung_actors,
+            retries=summary.retries,
+            slowest=[{"shard": shard, "seconds": round(s, 1)} for s, shard in summary.slowest],
+            missing=len(summary.missing),
+            errors={str(shard): error for shard, error in summary.errors.items()},
+        )
+        try:
+            run.write_calls([*before, call])
+        except OSError as error:  # it is advice; the shards say for themselves what the store's trouble is
+            log.warning("summary.json of %s cannot be written: %s", run.uri, error)
+
+    return save
+
+
+def _rate(summary: Summary) -> float:
+    """Pairs an hour."""
+    return summary.pairs / summary.seconds * 3600 if summary.seconds else 0.0
 
 
 def _conclude(run: Run, summary: Summary, console: Console) -> int:
     if summary.seconds:
-        rate = summary.pairs / summary.seconds * 3600
-        lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
-        few, many = summary.slots or (0, 0)
-        slots = f", {few} masks at once" if few == many else f", {few} to {many} masks at once"
-        slots = slots if summary.slots else ""
-        console.print(f"{summary.pairs} pairs in {summary.seconds:.1f} s ({rate:.0f} pairs/h{slots}){lost}")
-    failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
-    if failures:
+        _print_work(summary, console)
+    failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"])
+    if failures.num_rows:
         console.print(
-            f"{len(failures)} pairs failed (all in {run.uri}/failures), for example:", soft_wrap=True
+            f"{failures.num_rows} pairs failed (all in {run.uri}/failures), for example:", soft_wrap=True
         )
-        for row in failures[:3]:
+        for row in failures.slice(0, 3).to_pylist():
             console.print(f"  {row['path']} [{row['stage']}]: {row['error']}")
-    if len(failures) == run.manifest["dataset"]["pairs"]:
+        console.print(f"Mend the cause and try them again: extremal retry {run.uri}", soft_wrap=True)
+    if failures.num_rows == sum(run.shard_sizes().values()):
         console.print("FAILED: there is not one result", style="bold red")
         return INCOMPLETE
     if not summary.missing:
@@ -77,3 +145,14 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
         console.print(f"  shard {shard}: {error}")
     console.print("Mend the cause and run the same command again.")
     return INCOMPLETE
+
+
+def _print_work(summary: Summary, console: Console) -> None:
+    slots = ""
+    if summary.slots:
+        few, many = summary.slots
+        slots = f", {few} masks at once" if few == many else f", {few} to {many} masks at once"
+    lost = f", {summary.lost_actors} actors lost and replaced" if summary.lost_actors else ""
+    hung = f", {summary.hung_actors} hung and replaced" if summary.hung_actors else ""
+    rate = f"{_rate(summary):.0f} pairs/h"
+    console.print(f"{summary.pairs} pairs in {summary.seconds:.1f} s ({rate}{slots}){lost}{hung}")

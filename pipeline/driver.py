@@ -3,8 +3,8 @@
 The store is the truth: what counts as done is which shard files are there, so that this process may die
 at any point. Rules, each learned by experiment with Ray 2.60: actors never restart themselves but are
 replaced; an actor that is "unavailable" may still be running, which is harmless as commits are
-idempotent; errors of our own and lost infrastructure have budgets of their own; a shard goes only to an
-actor that has said it is ready.
+idempotent; errors of our own, lost infrastructure and silence have budgets of their own; a shard goes
+only to an actor that has said it is ready.
 """
 
 import logging
@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -21,7 +21,9 @@ from typing import Any, NoReturn
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util import metrics
 
+from pipeline.events import event
 from pipeline.progress import ProgressReport
 from storage import Run
 from workers.actor import CONCURRENT_SHARDS, ShardActor
@@ -31,51 +33,78 @@ log = logging.getLogger(__name__)
 
 MAX_OWN_FAILURES = 3
 MAX_LOST_ACTORS = 20
+MAX_HUNG_ACTORS = 2
 MAX_FAILED_SHARDS = 3
 POLL_S = 1.0
+# An actor may be silent for so many times its slowest report so far, at least MIN_SILENCE_S; before the
+# first report nothing is known, and a network may be compiled.
+SILENCE_FACTOR, MIN_SILENCE_S, FIRST_SILENCE_S = 10.0, 300.0, 3600.0
+SAVE_EVERY_S = 60.0
+SLOWEST = 5
 
 
 class DriverError(Exception):
     """The run cannot go on; the message says why and what to do."""
 
 
-@dataclass
-class Summary:
-    """How a call of `drive` ended.
+@dataclass(frozen=True)
+class Pool:
+    """Who computes; no part of a run's identity.
 
     Attributes:
-        pairs: pairs computed by this call.
+        actors: how many; None = as many as the GPUs allow, or the CPUs where there are none.
+        gpus: of each actor; with a fraction several share a GPU and its memory.
+        device: as in WorkerSpec.
+    """
+
+    actors: int | None = None
+    gpus: float = 1.0
+    device: str | None = None
+
+
+@dataclass
+class Summary:
+    """How a call of `drive` goes, or has ended.
+
+    Attributes:
+        pairs, failed: pairs computed by this call, and how many of them cannot be.
         seconds: wall time of the dispatch loop.
         slots: least and most masks that an actor had in its network at once.
+        workers: what the actors said where they are, and how many there.
         lost_actors: actors that died and were replaced.
+        hung_actors: actors that fell silent and were replaced.
+        retries: shards handed out again.
+        slowest: (seconds, shard) of the slowest shards, slowest first.
         missing: shards that are still not committed.
         errors: last error of each shard that was given up.
     """
 
     pairs: int = 0
+    failed: int = 0
     seconds: float = 0.0
     slots: tuple[int, int] | None = None
+    workers: Counter[str] = field(default_factory=Counter)
     lost_actors: int = 0
+    hung_actors: int = 0
+    retries: int = 0
+    slowest: list[tuple[float, int]] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
 class _Busy:
-    """An actor at work: its shard, and what it has reported of it so far."""
+    """An actor at work: its shard, since when, and what it has reported of it so far."""
 
     actor: Any
     shard: int
+    start: float
     pairs: int = 0
     failed: int = 0
 
 
-def start_ray(actors: int | None, threads: int, device: str | None = None) -> int:
-    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine.
-
-    Args:
-        actors: wanted number; None = one per GPU, or as many as the CPUs allow.
-        device: as in WorkerSpec.
+def start_ray(pool: Pool, threads: int) -> int:
+    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine, for no one else to reach.
 
     Returns:
         The number of actors.
@@ -89,9 +118,10 @@ def start_ray(actors: int | None, threads: int, device: str | None = None) -> in
     if not ray.is_initialized():
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if not os.environ.get("RAY_ADDRESS"):
-            cpus = max(os.cpu_count() or 1, (actors or 1) * threads)
+            cpus = max(os.cpu_count() or 1, (pool.actors or 1) * threads)
             # `local`: another Ray may run on this machine, and would refuse these numbers.
             options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+            options["_node_ip_address"] = "127.0.0.1"
             # Nothing but numbers passes through the object store.
             options["object_store_memory"] = 100 * 1024**2
         try:
@@ -100,66 +130,113 @@ def start_ray(actors: int | None, threads: int, device: str | None = None) -> in
             raise DriverError(
                 f"Ray could not be started or reached (RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}): {error}"
             ) from error
-    if actors is not None:
-        return actors
-    return int(_gpus(device) * _resource("GPU")) or max(1, int(_resource("CPU")) // threads)
+    if pool.actors is not None:
+        return pool.actors
+    gpus = _gpus(pool)
+    return (int(_resource("GPU") / gpus) if gpus else 0) or max(1, int(_resource("CPU")) // threads)
 
 
 def _resource(name: str) -> float:
     return float(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]
 
 
-def _gpus(device: str | None) -> int:
+def _gpus(pool: Pool) -> float:
     """GPUs of an actor. A cluster that has none yet may grow one, but only when it is asked."""
-    if device is not None:
-        return int(device != "cpu")
-    return int(_resource("GPU") >= 1)
+    on_gpu = _resource("GPU") >= 1 if pool.device is None else pool.device != "cpu"
+    return pool.gpus if on_gpu else 0
 
 
-def drive(run: Run, spec: WorkerSpec, actors: int, progress: ProgressReport) -> Summary:
+def drive(
+    run: Run,
+    spec: WorkerSpec,
+    pool: Pool,
+    progress: ProgressReport,
+    retry: bool = False,
+    save: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
     """Compute every shard of a run that is not committed yet. Ray must be running.
 
     Ctrl-C and SIGTERM stop the actors and propagate; whatever is committed stays.
+
+    Args:
+        pool: with the number of actors.
+        retry: compute the failed pairs of committed shards instead.
+        save: called now and then with the summary so far, and at the end however it comes.
 
     Raises:
         DriverError: several shards in a row cannot be computed or stored.
         KeyboardInterrupt, SystemExit: it was stopped.
     """
-    todo = run.missing()
-    loop = _Loop(spec, min(actors, len(todo)), todo, progress)
+    loop = _Loop(run, spec, pool, progress, retry, save)
     with _stoppable():
         try:
             loop.run()
         finally:
             loop.stop()
-    loop.summary.missing = run.missing()
+            loop.summary.missing = run.missing()
+            save(loop.summary)
     return loop.summary
+
+
+class _Metrics:
+    """What Ray exports for Prometheus."""
+
+    def __init__(self, run: str) -> None:
+        tags = {"run": run}
+        names = ("run",)
+        self.done = metrics.Counter("extremal_pairs_done", "Pairs committed", names)
+        self.failed = metrics.Counter("extremal_pairs_failed", "Pairs committed as failures", names)
+        self.actors = metrics.Gauge("extremal_actors_alive", "Actors that are ready", names)
+        self.seconds = metrics.Histogram(
+            "extremal_shard_seconds", "From dispatch to commit", [1, 10, 60, 300, 1800, 7200], names
+        )
+        for metric in (self.done, self.failed, self.actors, self.seconds):
+            metric.set_default_tags(tags)
+
+    def shard(self, busy: _Busy, seconds: float) -> None:
+        self.seconds.observe(seconds)
+        # Ray refuses to count nothing.
+        if busy.pairs > busy.failed:
+            self.done.inc(busy.pairs - busy.failed)
+        if busy.failed:
+            self.failed.inc(busy.failed)
 
 
 class _Loop:
     """State of the dispatch: every actor is starting, idle or busy; every shard queued, busy or over."""
 
     def __init__(
-        self, spec: WorkerSpec, actors: int, shards: Iterable[int], progress: ProgressReport
+        self,
+        run: Run,
+        spec: WorkerSpec,
+        pool: Pool,
+        progress: ProgressReport,
+        retry: bool,
+        save: Callable[[Summary], None],
     ) -> None:
         self._factory = ShardActor.options(  # type: ignore[attr-defined]
-            num_cpus=spec.threads, num_gpus=_gpus(spec.device), max_concurrency=CONCURRENT_SHARDS
+            num_cpus=spec.threads, num_gpus=_gpus(pool), max_concurrency=CONCURRENT_SHARDS
         )
-        self._spec = spec
-        self._actors = actors
-        self._queue = deque(shards)
+        self._spec, self._retry = spec, retry
+        self._queue = deque(run.with_failures() if retry else run.missing())
+        self._actors = min(pool.actors or 1, len(self._queue))
         self._starting: dict[Any, Any] = {}
         self._busy: dict[Any, _Busy] = {}
+        self._heard: dict[Any, float] = {}  # when each busy actor last said something
+        self._slowest_report = 0.0
         self._own: Counter[int] = Counter()
         self._lost: Counter[int] = Counter()
+        self._hung: Counter[int] = Counter()
         self._progress = progress
         self._failed_starts = 0
+        self._begin = time.monotonic()
+        self._save, self._saved = save, self._begin
+        self._metrics = _Metrics(run.manifest["config_hash"][:12])
         self.summary = Summary()
-        for _ in range(actors):
+        for _ in range(self._actors):
             self._start_actor()
 
     def run(self) -> None:
-        start = time.monotonic()
         while self._busy or (self._queue and self._starting):
             waiting = [*self._starting, *self._busy]
             ready, _ = ray.wait(waiting, num_returns=1, timeout=POLL_S)
@@ -168,8 +245,20 @@ class _Loop:
                     self._started(handle)
                 else:
                     self._reported(handle)
-            self._progress.add(0, 0)
-        self.summary.seconds = time.monotonic() - start
+            self._tick()
+
+    def _tick(self) -> None:
+        """What is due whether or not somebody reported."""
+        now = time.monotonic()
+        self.summary.seconds = now - self._begin
+        self._progress.add(0, 0)
+        limit = self._silence()
+        for actor in [actor for actor, heard in self._heard.items() if now - heard > limit]:
+            self._fell_silent(actor, limit)
+        if now - self._saved > SAVE_EVERY_S:
+            self._saved = now
+            self._metrics.actors.set(len(self._heard))
+            self._save(self.summary)
 
     def stop(self) -> None:
         for actor in [*self._starting.values(), *(busy.actor for busy in self._busy.values())]:
@@ -184,7 +273,7 @@ class _Loop:
     def _started(self, handle: Any) -> None:
         actor = self._starting.pop(handle)
         try:
-            device = ray.get(handle)
+            place = ray.get(handle)
         except RayError as error:
             _kill(actor)
             self._failed_starts += 1
@@ -193,17 +282,19 @@ class _Loop:
             self._start_actor()
             return
         self._failed_starts = 0
-        log.info("actor ready on %s", device)
+        event(log, logging.INFO, "actor ready", place=place)
+        self.summary.workers[place] += 1
         self._give_work(actor)
 
     def _give_work(self, actor: Any) -> None:
         """A shard, and one more to decode while it computes that one, as long as there are enough for all."""
         while self._queue and len(self._streams(actor)) < self._wanted():
             shard = self._queue.popleft()
-            stream = actor.run_shard.options(num_returns="streaming").remote(shard)
-            self._busy[stream] = _Busy(actor, shard)
+            stream = actor.run_shard.options(num_returns="streaming").remote(shard, self._retry)
+            self._busy[stream] = _Busy(actor, shard, time.monotonic())
+            self._heard.setdefault(actor, time.monotonic())
         if not self._streams(actor):
-            _kill(actor)  # at the tail an idle actor only holds a GPU
+            self._dismiss(actor)  # at the tail an idle actor only holds a GPU
 
     def _wanted(self) -> int:
         return CONCURRENT_SHARDS if len(self._queue) >= self._actors else 1
@@ -213,11 +304,29 @@ class _Loop:
 
     def _replace(self, actor: Any) -> None:
         """Its device or memory may be in any state: what it failed at, a fresh one may do."""
-        _kill(actor)
+        self._dismiss(actor)
         for stream in self._streams(actor):  # its other shard is lost with it, and not to blame
             self._forget(stream)
         if self._queue:
             self._start_actor()
+
+    def _dismiss(self, actor: Any) -> None:
+        self._heard.pop(actor, None)
+        _kill(actor)
+
+    def _silence(self) -> float:
+        """Seconds after which a silent actor is taken to hang."""
+        if not self._slowest_report:
+            return FIRST_SILENCE_S
+        return max(MIN_SILENCE_S, SILENCE_FACTOR * self._slowest_report)
+
+    def _fell_silent(self, actor: Any, limit: float) -> None:
+        # The shard it was given first is the one it works at; the other one waits for its turn.
+        stream = self._streams(actor)[0]
+        self.summary.hung_actors += 1
+        cause = f"no report for {limit:.0f} s: its network or its images' storage hangs"
+        self._take_back(stream, cause, self._hung, MAX_HUNG_ACTORS)
+        self._replace(actor)
 
     # ---- shards -------------------------------------------------------------------------------
 
@@ -226,7 +335,7 @@ class _Loop:
         try:
             report = ray.get(next(stream))
         except StopIteration:
-            del self._busy[stream]
+            self._committed(stream)
             self._give_work(busy.actor)
         except RayTaskError as error:
             self._take_back(stream, _cause(error), self._own, MAX_OWN_FAILURES)
@@ -239,6 +348,9 @@ class _Loop:
             self._take_back(stream, _cause(error), self._lost, MAX_LOST_ACTORS)
             self._replace(busy.actor)
         else:
+            now = time.monotonic()
+            self._slowest_report = max(self._slowest_report, now - self._heard[busy.actor])
+            self._heard[busy.actor] = now
             busy.pairs += report.pairs
             busy.failed += report.failed
             self._count(report.pairs, report.failed)
@@ -246,11 +358,20 @@ class _Loop:
                 few, many = self.summary.slots or (report.slots, report.slots)
                 self.summary.slots = min(few, report.slots), max(many, report.slots)
 
+    def _committed(self, stream: Any) -> None:
+        busy = self._busy.pop(stream)
+        seconds = time.monotonic() - busy.start
+        self.summary.slowest = sorted([*self.summary.slowest, (seconds, busy.shard)], reverse=True)[:SLOWEST]
+        self._metrics.shard(busy, seconds)
+        fields = {"shard": busy.shard, "pairs": busy.pairs, "failed": busy.failed}
+        event(log, logging.INFO, "shard committed", **fields, seconds=round(seconds, 3))
+
     def _take_back(self, stream: Any, cause: str, budget: Counter[int], limit: int) -> None:
         """Requeue the shard of a broken stream, or give it up when its budget is spent."""
         busy = self._forget(stream)
         budget[busy.shard] += 1
-        log.warning("shard %d failed (%d of %d): %s", busy.shard, budget[busy.shard], limit, cause)
+        fields = {"shard": busy.shard, "attempt": f"{budget[busy.shard]} of {limit}", "cause": cause}
+        event(log, logging.WARNING, "shard failed", **fields)
         if budget[busy.shard] < limit:
             return
         self._queue.remove(busy.shard)
@@ -266,10 +387,12 @@ class _Loop:
         busy = self._busy.pop(stream)
         self._count(-busy.pairs, -busy.failed)
         self._queue.append(busy.shard)
+        self.summary.retries += 1
         return busy
 
     def _count(self, pairs: int, failed: int) -> None:
         self.summary.pairs += pairs
+        self.summary.failed += failed
         self._progress.add(pairs, failed)
 
 

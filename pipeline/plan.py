@@ -23,6 +23,9 @@ from storage.schema import PLAN
 from workers.images import Preprocess
 
 LARGEST = 2**31 - 1
+CHUNK = 4096  # pairs that exist as Python objects at a time
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,54 @@ class Plan:
     fingerprint: str
 
 
+class _Layout:
+    """Pairs come in the dataset's order and leave in the plan's: in batches of one input shape.
+
+    A batch is laid down when it is full, and the incomplete ones at the end, in the order of their first
+    pair. So no more pairs wait than `batch` for each shape, however long the dataset.
+    """
+
+    def __init__(self, batch: int, shard_size: int) -> None:
+        self._batch, self._shard_size = batch, shard_size
+        self._open: dict[object, list[Row]] = {}
+        self._rows: list[Row] = []
+        self._tables = [PLAN.empty_table()]
+        self._pairs = self._batches = self._shard = self._filled = 0
+
+    def add(self, shape: object, row: Row) -> None:
+        members = self._open.setdefault(shape, [])
+        members.append(row)
+        if len(members) == self._batch:
+            self._lay(members)
+            members.clear()
+
+    def finish(self) -> tuple[pa.Table, int]:
+        """The plan and the number of shards."""
+        for members in self._open.values():
+            if members:
+                self._lay(members)
+        self._flush()
+        return pa.concat_tables(self._tables), self._shard + 1 if self._batches else 0
+
+    def _lay(self, members: list[Row]) -> None:
+        if self._filled >= self._shard_size:
+            self._shard, self._filled = self._shard + 1, 0
+        for row in members:
+            row |= {"pair": self._pairs, "batch": self._batches, "shard": self._shard}
+            self._pairs += 1
+        self._rows += members
+        self._batches += 1
+        self._filled += len(members)
+        if len(self._rows) >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._rows, schema=PLAN))
+        self._rows = []
+
+
 def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: RunConfig) -> Plan:
-    """Lay out a run.
+    """Lay out a run. The pairs stream through; only the plan itself, an Arrow table, grows with them.
 
     Args:
         outputs: number of the network's outputs.
@@ -54,38 +103,24 @@ def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: Ru
     """
     mapping = class_targets(dataset, outputs)
     excluded: Counter[str] = Counter()
-    rows = list(islice(_rows(dataset, mapping, excluded), config.dataset.limit))
-    for row in rows:
-        _drop_absurd(row)
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-    groups: dict[object, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(_shape(row, Path(dataset.root), preprocess), []).append(row)
-
-    ordered: list[dict[str, Any]] = []
-    shard, batches, filled = 0, 0, 0
-    for group in groups.values():
-        for start in range(0, len(group), config.batch):
-            members = group[start : start + config.batch]
-            if filled >= config.shard_size:
-                shard, filled = shard + 1, 0
-            for row in members:
-                ordered.append({**row, "pair": len(ordered), "batch": batches, "shard": shard})
-            batches += 1
-            filled += len(members)
-    table = pa.Table.from_pylist(ordered, schema=PLAN)
-    return Plan(table, shard + 1 if ordered else 0, dict(sorted(excluded.items())), digest)
+    rows = islice(_rows(dataset, mapping, excluded), config.dataset.limit)
+    layout = _Layout(config.batch, config.shard_size)
+    digest = hashlib.sha256()
+    while chunk := list(islice(rows, CHUNK)):
+        digest.update(json.dumps(chunk).encode())
+        for row in chunk:
+            layout.add(_shape(row, Path(dataset.root), preprocess), row)
+    table, shards = layout.finish()
+    return Plan(table, shards, dict(sorted(excluded.items())), digest.hexdigest())
 
 
-def _rows(
-    dataset: Dataset, mapping: dict[int, tuple[int, ...]], excluded: Counter[str]
-) -> Iterator[dict[str, Any]]:
+def _rows(dataset: Dataset, mapping: dict[int, tuple[int, ...]], excluded: Counter[str]) -> Iterator[Row]:
     for pair in dataset.pairs():
         targets = _targets(pair, mapping)
         if targets == [] and pair.known and pair.class_id in mapping:
             excluded[pair.class_name] += 1
             continue
-        yield {
+        row = {
             "image_id": pair.image_id,
             "path": pair.path,
             "class_id": pair.class_id,
@@ -98,12 +133,14 @@ def _rows(
             "all_difficult": pair.all_difficult,
             "difficult": pair.difficult,
         }
+        _drop_absurd(row)
+        yield row
 
 
-def _drop_absurd(row: dict[str, Any]) -> None:
+def _drop_absurd(row: Row) -> None:
     """An annotation with impossible numbers becomes a pair that fails, and costs no other."""
-    numbers = [value for box in row["boxes"] for value in box]
     size = [value for value in (row["width"], row["height"]) if value is not None]
+    numbers = [value for box in row["boxes"] for value in box]
     if any(abs(value) > LARGEST for value in numbers) or any(not 0 < value <= LARGEST for value in size):
         row |= {"targets": [], "class_name": "", "boxes": [], "rle": None, "width": None, "height": None}
 
@@ -114,7 +151,7 @@ def _targets(pair: Pair, mapping: dict[int, tuple[int, ...]]) -> list[int] | Non
     return list(mapping.get(pair.class_id, ())) if pair.known else []
 
 
-def _shape(row: dict[str, Any], root: Path, preprocess: Preprocess) -> object:
+def _shape(row: Row, root: Path, preprocess: Preprocess) -> object:
     """Input shape of a row's image, None if that cannot be known before decoding."""
     if preprocess.crop is not None:
         return preprocess.input_shape(1, 1)

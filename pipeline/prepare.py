@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import ConfigError, RunConfig, build_config, merge
 from pipeline.datasets import Dataset, open_dataset
 from pipeline.plan import make_plan
 from storage import Kind, Run
@@ -74,7 +74,8 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
     existing = Run.find(out)
     if existing is not None:
         existing.check(identity)
-        existing.sweep()
+        for path in existing.sweep():
+            log.warning("%s was cut off; deleted, its shard will be computed again", path)
         _warn_versions(existing)
         return existing, True
     if plan.table.num_rows == 0:
@@ -96,7 +97,7 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
             "excluded": plan.excluded,
         },
         "weights": config.network.weights,
-        "versions": _versions(),
+        "versions": versions(),
     }
     return Run.create(out, manifest, plan.table), False
 
@@ -127,13 +128,29 @@ def _check_method(config: RunConfig, network: Network) -> None:
 
 
 def _warn_versions(run: Run) -> None:
-    for package, now in _versions().items():
+    for package, now in versions().items():
         before = run.manifest.get("versions", {}).get(package)
         if before != now:
             log.warning("the run began with %s %s, this is %s: last bits may differ", package, before, now)
 
 
-def worker_spec(config: RunConfig, run: Run, device: str | None = None) -> WorkerSpec:
+def stored_config(run: Run, root: str | None, weights: str | None) -> RunConfig:
+    """The configuration of a run, from its run.json.
+
+    Args:
+        root, weights: where dataset and weights lie now; None = where they were.
+
+    Raises:
+        ConfigError: run.json holds no configuration of this version.
+    """
+    there = {
+        "dataset": {"root": root or run.manifest["dataset"]["root"]},
+        "network": {"weights": weights or run.manifest["weights"]},
+    }
+    return build_config(merge(run.manifest["config"], there))
+
+
+def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_share: float = 1.0) -> WorkerSpec:
     """What an actor needs to work on a run."""
     return WorkerSpec(
         network=network_arguments(config),
@@ -145,6 +162,7 @@ def worker_spec(config: RunConfig, run: Run, device: str | None = None) -> Worke
         slots=config.slots,
         precision=config.precision,
         device=device,
+        gpu_share=gpu_share,
     )
 
 
@@ -178,7 +196,8 @@ def _try_shape(network: Network, table: pa.Table) -> None:
         ) from error
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide the numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -45,10 +45,21 @@ def write_bytes(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
         temp.unlink(missing_ok=True)
 
 
-def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
-    """Names of the files directly in a folder, [] if it does not exist."""
+def remove(filesystem: pafs.FileSystem, path: str) -> None:
+    """Delete a file, if it is there."""
+    with suppress(FileNotFoundError):
+        filesystem.delete_file(path)
+
+
+def list_files(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
+    """Files directly in a folder, [] if it does not exist."""
     infos = filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-    return [info.base_name for info in infos if info.type == pafs.FileType.File]
+    return [info for info in infos if info.type == pafs.FileType.File]
+
+
+def exists(filesystem: pafs.FileSystem, path: str) -> bool:
+    """Whether there is anything at `path`."""
+    return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
 
 def sweep_temps(filesystem: pafs.FileSystem, folder: str) -> None:

@@ -2,18 +2,21 @@
 
     run.json                          who the run is: config, hashes, versions
     plan.parquet                      every pair, with its shard and batch
+    summary.json                      what the calls of the driver did; nothing depends on it
     spatial/shard-000123.parquet      results (or channel/): its presence means that the shard is done
     points/shard-000123.parquet       points for the pointing game
-    failures/shard-000123.parquet     pairs that could not be computed, often none
+    failures/shard-000123.parquet     pairs that could not be computed; only where there are any
     scores/*.parquet, *.csv           what the aggregators made of it
 
 The file of the main kind is written last, so a shard is committed by one atomic step; the others are
-overwritten with the same rows if the shard has to be done again.
+overwritten with the same rows, or removed, if the shard has to be done again.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +25,13 @@ import pyarrow.csv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from storage.files import list_names, open_filesystem, sweep_temps, write_bytes
+from storage.files import exists, list_files, open_filesystem, remove, sweep_temps, write_bytes
 from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
 
 IDENTITY = ("config", "model", "data")
-PLAN_ROWS = 1024  # a worker reads the row groups of its shard, not the plan
+PLAN_ROWS = 8192  # a worker reads the row groups of its shard, not the plan
+FOOTER = b"PAR1"  # how a whole Parquet file ends
+READERS = 16  # files opened at once where only their latency counts
 _ABSENT = "(absent)"
 # What a damaged Parquet file makes pyarrow raise: found by flipping bits.
 _DAMAGE = (OSError, ValueError, KeyError, pa.ArrowException)
@@ -92,7 +97,8 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str, str]:
     return filesystem, root, uri if "://" in uri else root
 
 
-def _parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as the content of a Parquet file."""
     sink = pa.BufferOutputStream()
     # Strings repeat (class names, paths); masks and scores do not, and a dictionary only slows them.
     dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
@@ -129,7 +135,7 @@ class Run:
         filesystem, root, uri = _locate(uri)
         path = f"{root}/run.json"
         try:
-            if filesystem.get_file_info(path).type == pafs.FileType.NotFound:
+            if not exists(filesystem, path):
                 return None
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
@@ -180,12 +186,15 @@ class Run:
             filesystem.create_dir(root, recursive=True)
             for kind in (Kind(manifest["kind"]), Kind.POINTS, Kind.FAILURES):
                 filesystem.create_dir(f"{root}/{kind.value}", recursive=True)
-                if any(_is_shard(name) for name in list_names(filesystem, f"{root}/{kind.value}")):
+                if any(_is_shard(info.base_name) for info in list_files(filesystem, f"{root}/{kind.value}")):
                     raise RunError(
                         f"{root}/{kind.value} holds shards, but {uri} has no run.json that says of what. "
                         "Restore run.json, or choose another directory."
                     )
-            content = _parquet_bytes(plan.cast(PLAN), row_group_size=PLAN_ROWS)
+            # So that a reader's `failures/*.parquet` finds a file before anything has failed.
+            nothing = parquet_bytes(SCHEMAS[Kind.FAILURES].empty_table())
+            write_bytes(filesystem, f"{root}/{Kind.FAILURES.value}/empty.parquet", nothing)
+            content = parquet_bytes(plan.cast(PLAN), row_group_size=PLAN_ROWS)
             write_bytes(filesystem, f"{root}/plan.parquet", content)
             write_bytes(filesystem, f"{root}/run.json", json.dumps(full, indent=2).encode())
         except OSError as error:
@@ -245,7 +254,7 @@ class Run:
             ) from error
 
     def _shards_of(self, kind: Kind) -> list[int]:
-        names = list_names(self.filesystem, f"{self.root}/{kind.value}")
+        names = [info.base_name for info in list_files(self.filesystem, f"{self.root}/{kind.value}")]
         return sorted(int(name[6:-8]) for name in names if _is_shard(name))
 
     def committed(self) -> list[int]:
@@ -263,27 +272,111 @@ class Run:
             raise ValueError(
                 f"shard {shard} has no {self.kind.value} table, without which it is not committed"
             )
-        # Kinds without rows are written too: they replace what an uncommitted attempt may have left, and
-        # a reader's `failures/*.parquet` always finds a file.
-        for kind in sorted((self.kind, Kind.POINTS, Kind.FAILURES), key=lambda kind: kind == self.kind):
+        order = [Kind.POINTS, Kind.FAILURES, self.kind]
+        if self.is_committed(shard):  # done again for its failures, which must not go before the results come
+            order = [Kind.POINTS, self.kind, Kind.FAILURES]
+        for kind in order:
             table = tables.get(kind, SCHEMAS[kind].empty_table())
-            self._write_shard(shard, kind, table.cast(SCHEMAS[kind]))
+            if table.num_rows or kind == self.kind:
+                self._write_shard(shard, kind, table.cast(SCHEMAS[kind]))
+            else:  # an earlier attempt may have left one
+                remove(self.filesystem, self._shard_path(shard, kind))
+
+    def shard_sizes(self) -> dict[int, int]:
+        """Pairs of every planned shard, in the plan's order."""
+        counts = self.plan(["shard"])["shard"].value_counts()
+        return dict(zip(*(part.to_pylist() for part in counts.flatten()), strict=True))
 
     def missing(self) -> list[int]:
         """Shards of the plan that are not committed, in its order."""
         committed = set(self.committed())
-        planned = dict.fromkeys(self.plan(["shard"])["shard"].to_pylist())
-        return [shard for shard in planned if shard not in committed]
+        return [shard for shard in self.shard_sizes() if shard not in committed]
+
+    def with_failures(self) -> list[int]:
+        """Committed shards in which pairs failed, ascending."""
+        return sorted(set(self._shards_of(Kind.FAILURES)) & set(self.committed()))
 
     def is_committed(self, shard: int) -> bool:
         """Whether a shard is committed now, by whomever."""
-        info = self.filesystem.get_file_info(self._shard_path(shard, self.kind))
-        return bool(info.type != pafs.FileType.NotFound)
+        return exists(self.filesystem, self._shard_path(shard, self.kind))
 
-    def sweep(self) -> None:
-        """Delete temporary files that processes killed over a day ago left in a local run."""
+    def sweep(self) -> list[str]:
+        """Delete what cannot be used: temporary files over a day old, and shard files without their end.
+
+        A shard whose main file goes is no longer committed; it will be computed again.
+
+        Returns:
+            paths of the shard files that were deleted. They were cut off by something else than this
+            package, which publishes whole files only; `verify` finds subtler damage.
+        """
         for kind in (self.kind, Kind.POINTS, Kind.FAILURES):
             sweep_temps(self.filesystem, f"{self.root}/{kind.value}")
+        paths = [self._shard_path(shard, self.kind) for shard in self.committed()]
+        with ThreadPoolExecutor(READERS) as pool:
+            cut = [path for path, whole in zip(paths, pool.map(self._ends, paths), strict=True) if not whole]
+        for path in cut:
+            remove(self.filesystem, path)
+        return cut
+
+    def _ends(self, path: str) -> bool:
+        with self.filesystem.open_input_file(path) as file:
+            size = file.size()
+            return size > len(FOOTER) and bool(file.read_at(len(FOOTER), size - len(FOOTER)) == FOOTER)
+
+    def verify(self) -> Iterator[str]:
+        """Open the footers of all committed shards; yields a line for every file that is damaged.
+
+        A shard must belong to this run and hold every pair of the plan, as a result or as a failure.
+        """
+        sizes = self.shard_sizes()
+        failed = set(self.with_failures())
+        points = set(self._shards_of(Kind.POINTS))
+
+        def problem(shard: int) -> str | None:
+            kinds = [self.kind]
+            kinds += [Kind.FAILURES] * (shard in failed) + [Kind.POINTS] * (shard in points)
+            try:
+                rows = {kind: self._rows(shard, kind) for kind in kinds}
+            except RunError as error:
+                return str(error)
+            found, planned = rows[self.kind] + rows.get(Kind.FAILURES, 0), sizes.get(shard, 0)
+            path = self._shard_path(shard, self.kind)
+            if found != planned:
+                return f"{path} and its failures hold {found} of {planned} pairs. {self._fix(shard)}"
+            if rows[self.kind] and shard not in points:
+                return f"{path} has no points beside it. {self._fix(shard)}"
+            return None
+
+        with ThreadPoolExecutor(READERS) as pool:
+            yield from filter(None, pool.map(problem, self.committed()))
+
+    def _rows(self, shard: int, kind: Kind) -> int:
+        with self._open_shard(shard, kind) as file:
+            return int(file.metadata.num_rows)
+
+    def _fix(self, shard: int) -> str:
+        # Without its main file the shard is open again; deleting a side table would only lose its rows.
+        return f"Delete {self._shard_path(shard, self.kind)} and run the same command again."
+
+    @contextmanager
+    def _open_shard(self, shard: int, kind: Kind) -> Iterator[pq.ParquetFile]:
+        """A shard's file of a kind.
+
+        Raises:
+            RunError: it is damaged, also where the caller's reading shows it, or of another run.
+        """
+        path = self._shard_path(shard, kind)
+        try:
+            source = self.filesystem.open_input_file(path)
+            with pq.ParquetFile(source, page_checksum_verification=True) as file:
+                owner = (file.schema_arrow.metadata or {}).get(b"extremal.config_hash", b"").decode()
+                if owner != self.manifest["config_hash"]:
+                    raise RunError(f"Shard file {path} belongs to another run. {self._fix(shard)}")
+                yield file
+        except _DAMAGE as error:
+            raise RunError(
+                f"Shard file {path} is damaged ({error}), unless the store itself fails. {self._fix(shard)}"
+            ) from error
 
     def _shard_path(self, shard: int, kind: Kind) -> str:
         return f"{self.root}/{kind.value}/{_shard_name(shard)}"
@@ -296,7 +389,7 @@ class Run:
             "extremal.rows": str(table.num_rows),
         }
         table = table.replace_schema_metadata(metadata)
-        write_bytes(self.filesystem, self._shard_path(shard, kind), _parquet_bytes(table))
+        write_bytes(self.filesystem, self._shard_path(shard, kind), parquet_bytes(table))
 
     def tables(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Tables of the committed shards in shard order, one at a time.
@@ -304,25 +397,56 @@ class Run:
         Raises:
             RunError: a shard is damaged or of another run; the message names the file.
         """
-        schema = _schema(kind, columns)
+        there = set(self._shards_of(kind))
         for shard in self.committed():
-            path = self._shard_path(shard, kind)
-            # Without its main file the shard is open again; deleting a side table would only lose its rows.
-            fix = f"Delete {self._shard_path(shard, self.kind)} and run the same command again."
-            try:
-                source = self.filesystem.open_input_file(path)
-                with pq.ParquetFile(source, page_checksum_verification=True) as file:
-                    owner = (file.schema_arrow.metadata or {}).get(b"extremal.config_hash", b"").decode()
-                    table = file.read(columns=columns).select(schema.names).cast(schema)
-            except _DAMAGE as error:
-                raise RunError(f"Shard file {path} is damaged ({error}). {fix}") from error
-            if owner != self.manifest["config_hash"]:
-                raise RunError(f"Shard file {path} belongs to another run. {fix}")
-            yield table
+            if shard in there:
+                yield self._read_shard(shard, kind, columns)
+
+    def shard_table(self, shard: int, kind: Kind) -> pa.Table:
+        """Rows of one kind of a committed shard; none if it has no such file.
+
+        Raises:
+            RunError: the file is damaged or of another run, or the shard is not committed.
+        """
+        if kind != self.kind and not exists(self.filesystem, self._shard_path(shard, kind)):
+            return SCHEMAS[kind].empty_table()
+        return self._read_shard(shard, kind, None)
+
+    def _read_shard(self, shard: int, kind: Kind, columns: Sequence[str] | None) -> pa.Table:
+        schema = _schema(kind, columns)
+        with self._open_shard(shard, kind) as file:
+            return file.read(columns=columns).select(schema.names).cast(schema)
 
     def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
         """All committed rows of a kind in plan order; empty with the right schema if there are none."""
         return pa.concat_tables([_schema(kind, columns).empty_table(), *self.tables(kind, columns)])
+
+    # ---- what the driver did ------------------------------------------------------------------
+
+    def commit_times(self) -> dict[int, float]:
+        """When each committed shard was written, seconds since the epoch, by the store's clock."""
+        infos = list_files(self.filesystem, f"{self.root}/{self.kind.value}")
+        return {
+            int(info.base_name[6:-8]): info.mtime.timestamp() for info in infos if _is_shard(info.base_name)
+        }
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What the calls of the driver wrote into summary.json, oldest first; [] if it is not readable."""
+        try:
+            with self.filesystem.open_input_file(f"{self.root}/summary.json") as f:
+                calls: list[dict[str, Any]] = json.loads(f.read())["calls"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return calls
+
+    def write_calls(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Write summary.json.
+
+        Raises:
+            OSError: the store is full or not writable.
+        """
+        text = json.dumps({"run": self.manifest["config_hash"], "calls": list(calls)}, indent=2)
+        write_bytes(self.filesystem, f"{self.root}/summary.json", text.encode())
 
     # ---- aggregates ---------------------------------------------------------------------------
 
@@ -348,7 +472,7 @@ class Run:
         pyarrow.csv.write_csv(flat, sink)
         try:
             self.filesystem.create_dir(folder, recursive=True)
-            write_bytes(self.filesystem, f"{folder}/{name}.parquet", _parquet_bytes(table))
+            write_bytes(self.filesystem, f"{folder}/{name}.parquet", parquet_bytes(table))
             write_bytes(self.filesystem, f"{folder}/{name}.csv", bytes(sink.getvalue()))
         except OSError as error:
             raise RunError(

@@ -15,7 +15,7 @@ import ray
 from rich.console import Console
 from test_worker import config, timeless
 
-from pipeline.driver import DriverError, drive
+from pipeline.driver import DriverError, Pool, drive
 from pipeline.prepare import prepare, worker_spec
 from pipeline.progress import ProgressReport
 from pipeline.shapes import make_shapes
@@ -75,7 +75,7 @@ def test_same_rows_whatever_the_number_of_actors(shapes: Path, tmp_path: Path) -
     for actors in (1, 2):
         settings = config(shapes, shard_size=2)
         run, _ = prepare(settings, str(tmp_path / f"run{actors}"))
-        summary = drive(run, worker_spec(settings, run, "cpu"), actors, progress(PAIRS))
+        summary = drive(run, worker_spec(settings, run, "cpu"), Pool(actors), progress(PAIRS))
         assert (summary.pairs, summary.missing, summary.lost_actors) == (PAIRS, [], 0)
         assert_whole(run)
         runs.append(run)
@@ -95,7 +95,7 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(shapes: Path, tmp_path: 
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    summary = drive(run, worker_spec(settings, run, "cpu"), 2, progress(PAIRS))
+    summary = drive(run, worker_spec(settings, run, "cpu"), Pool(2), progress(PAIRS))
     killer.join()
     assert summary.lost_actors == 1
     assert summary.missing == []
@@ -111,7 +111,7 @@ def test_an_unwritable_store_ends_the_run_with_its_cause(shapes: Path, tmp_path:
     points.rmdir()
     points.write_text("a file where the folder should be")
     with pytest.raises(DriverError, match=r"3 shards could not be computed.*NotADirectoryError"):
-        drive(run, worker_spec(settings, run, "cpu"), 1, progress(PAIRS))
+        drive(run, worker_spec(settings, run, "cpu"), Pool(1), progress(PAIRS))
     assert run.committed() == []
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from jobs.options import assemble
 from jobs.run import execute
 from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees
+from pipeline.driver import Pool
 from pipeline.prepare import prepare
 from pipeline.shapes import make_shapes
 from workers import channel_attribution, decode, extremal_perturbation, load_network
@@ -174,4 +175,4 @@ def test_a_run_of_failures_alone_is_no_success_the_second_time_either(tmp_path: 
     settings = build_config(tree)
     run = compute(settings, tmp_path / "run")
     assert run.missing() == []
-    assert execute(settings, run.uri, 1, "cpu", Console(quiet=True))[1] == 1
+    assert execute(settings, run.uri, Pool(1, device="cpu"), Console(quiet=True))[1] == 1

@@ -18,7 +18,8 @@ from helpers import make_run, manifest, plan, rows
 
 import storage.run
 from storage import ConfigMismatch, Kind, Run, RunError
-from storage.files import STALE_TEMP_S, list_names, open_filesystem, sweep_temps, write_bytes
+from storage.compact import compact
+from storage.files import STALE_TEMP_S, list_files, open_filesystem, remove, sweep_temps, write_bytes
 from storage.schema import PLAN, SCHEMAS
 
 LOCAL = pafs.LocalFileSystem()
@@ -190,6 +191,125 @@ def test_a_table_that_is_no_shard_is_refused(tmp_path: Path) -> None:
     assert run.committed() == []
 
 
+def test_shards_are_counted_from_the_plan_and_the_listing(tmp_path: Path) -> None:
+    run = Run.create(str(tmp_path), manifest(Kind.CHANNEL), plan([0, 0, 1, 3, 3, 3]))
+    assert run.shard_sizes() == {0: 2, 1: 1, 3: 3}
+    assert run.missing() == [0, 1, 3]
+    run.commit(1, {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": 2})})
+    run.commit(3, {Kind.CHANNEL: rows(Kind.CHANNEL), Kind.FAILURES: rows(Kind.FAILURES, {"pair": 3})})
+    assert run.missing() == [0]
+    assert run.with_failures() == [3]
+    assert run.commit_times().keys() == {1, 3}
+    assert run.shard_table(1, Kind.FAILURES).equals(rows(Kind.FAILURES))
+    assert run.shard_table(3, Kind.FAILURES)["pair"].to_pylist() == [3]
+
+
+def test_a_retried_shard_never_loses_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between any two files, a pair is in the results or among the failures, or in both."""
+    for killed_after in range(4):
+        before = {Kind.CHANNEL: [{"pair": 0}], Kind.FAILURES: [{"pair": 1}]}
+        run = make_run(tmp_path / str(killed_after), Kind.CHANNEL, {0: before})
+        left = killed_after
+
+        def write(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            write_bytes(filesystem, path, data)
+
+        def delete(filesystem: pafs.FileSystem, path: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            remove(filesystem, path)
+
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr(storage.run, "write_bytes", write)
+            patched.setattr(storage.run, "remove", delete)
+            again = {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": 0}, {"pair": 1})}
+            run.commit(0, {**again, Kind.POINTS: rows(Kind.POINTS, {"pair": 1})})
+        found = {
+            pair for kind in (Kind.CHANNEL, Kind.FAILURES) for pair in run.table(kind)["pair"].to_pylist()
+        }
+        assert found == {0, 1}
+    assert run.with_failures() == []
+
+
+def test_cut_off_shards_are_open_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Kind.CHANNEL, {i: {Kind.CHANNEL: channel_rows(3)} for i in range(4)})
+    paths = [tmp_path / f"channel/shard-00000{i}.parquet" for i in range(4)]
+    paths[0].write_bytes(b"")
+    paths[1].write_bytes(paths[1].read_bytes()[:-1])
+    paths[3].write_bytes(b"PAR1")
+    assert run.sweep() == [str(paths[i]) for i in (0, 1, 3)]
+    assert run.committed() == [2]
+    assert run.sweep() == []
+
+
+def test_verify_names_every_shard_that_is_not_whole(tmp_path: Path) -> None:
+    good = {Kind.CHANNEL: [{"pair": 0}], Kind.POINTS: [{"pair": 0}]}
+    run = make_run(tmp_path / "run", Kind.CHANNEL, {i: good for i in range(6)})
+    assert list(run.verify()) == []
+    folder = tmp_path / "run"
+    broken = folder / "channel/shard-000001.parquet"
+    broken.write_bytes(broken.read_bytes()[:-6] + b"\xff" + broken.read_bytes()[-5:])
+    run.commit(2, {Kind.CHANNEL: rows(Kind.CHANNEL), Kind.POINTS: rows(Kind.POINTS)})
+    (folder / "points/shard-000003.parquet").unlink()
+    run.commit(4, {Kind.CHANNEL: rows(Kind.CHANNEL), Kind.FAILURES: rows(Kind.FAILURES, {"pair": 4})})
+    other = make_run(tmp_path / "other", Kind.CHANNEL, {5: good}, seed=1)
+    (folder / "channel/shard-000005.parquet").write_bytes(
+        Path(other.root, "channel/shard-000005.parquet").read_bytes()
+    )
+    problems = list(run.verify())
+    expected = ["000001.parquet is damaged", "000002.parquet and its failures hold 0 of 1 pairs"]
+    expected += ["000003.parquet has no points", "000005.parquet belongs to another run"]
+    assert len(problems) == len(expected)
+    for problem, words in zip(problems, expected, strict=True):
+        assert words in problem
+        assert "Delete" in problem
+
+
+def test_calls_are_advice(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Kind.SPATIAL, {})
+    assert run.calls() == []
+    run.write_calls([{"pairs": 1}, {"pairs": 2}])
+    assert run.calls() == [{"pairs": 1}, {"pairs": 2}]
+    (tmp_path / "summary.json").write_text("[")
+    assert run.calls() == []
+
+
+# ---- compaction -----------------------------------------------------------------------------------
+
+
+def test_compaction_keeps_every_row_in_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = {i: {Kind.CHANNEL: [{**r, "pair": i} for r in channel_rows(1)]} for i in range(5)}
+    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    parts = list(compact(run))
+    assert [str(Path(part).relative_to(tmp_path)) for part in parts] == [
+        f"compact/{kind}/part-00000.parquet" for kind in ("channel", "points", "failures")
+    ]
+    assert pq.read_table(parts[0]).equals(run.table(Kind.CHANNEL))
+    monkeypatch.setattr(storage.compact, "PART_BYTES", 2.5 * run.shard_table(0, Kind.CHANNEL).nbytes)
+    assert len(list(compact(run))) == 5
+    assert pq.read_table(f"{tmp_path}/compact/channel").equals(run.table(Kind.CHANNEL))
+    monkeypatch.undo()
+    assert list(compact(run)) == parts
+    assert files_under(tmp_path / "compact/channel") == ["part-00000.parquet"]
+
+
+def test_compaction_refuses_what_is_incomplete_or_unwritable(tmp_path: Path) -> None:
+    run = Run.create(str(tmp_path), manifest(Kind.CHANNEL), plan([0, 1]))
+    with pytest.raises(RunError, match=r"2 shards of .* are missing"):
+        list(compact(run))
+    for shard in (0, 1):
+        run.commit(shard, {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": shard})})
+    (tmp_path / "compact").write_text("in the way")
+    with pytest.raises(RunError, match=r"Cannot write .*compact/channel"):
+        list(compact(run))
+
+
 # ---- reading --------------------------------------------------------------------------------------
 
 
@@ -309,9 +429,8 @@ def test_other_filesystems_take_the_whole_run(tmp_path: Path, monkeypatch: pytes
     assert run.shard_plan(0).num_rows == 1
     assert files_under(tmp_path / "bucket/run") == [
         "channel/shard-000000.parquet",
-        "failures/shard-000000.parquet",
+        "failures/empty.parquet",
         "plan.parquet",
-        "points/shard-000000.parquet",
         "run.json",
     ]
 
@@ -328,7 +447,7 @@ def test_only_stale_temps_are_swept(tmp_path: Path) -> None:
 
 
 def test_folders_and_uris(tmp_path: Path) -> None:
-    assert list_names(LOCAL, str(tmp_path / "none")) == []
+    assert list_files(LOCAL, str(tmp_path / "none")) == []
     assert open_filesystem(f"{tmp_path}/") == (LOCAL, str(tmp_path))
     assert open_filesystem(f"file://{tmp_path}/")[1] == str(tmp_path)
     with pytest.raises(ValueError):

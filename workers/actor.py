@@ -1,5 +1,6 @@
 """The Ray shell around a worker: the only file of this package that knows Ray."""
 
+import socket
 from collections.abc import Iterator
 
 import ray
@@ -18,9 +19,9 @@ class ShardActor:
         self._worker = Worker(spec)
 
     def ready(self) -> str:
-        """The device, once the network is loaded."""
-        return str(self._worker.network.device)
+        """The device and the host, once the network is loaded."""
+        return f"{self._worker.network.device} on {socket.gethostname()}"
 
-    def run_shard(self, shard: int) -> Iterator[Progress]:
+    def run_shard(self, shard: int, retry: bool) -> Iterator[Progress]:
         """See `Worker.run_shard`; called with num_returns="streaming"."""
-        yield from self._worker.run_shard(shard)
+        yield from self._worker.run_shard(shard, retry)

@@ -50,6 +50,7 @@ class WorkerSpec:
         device: torch device, None = a GPU if there is one.
         threads: CPU threads of torch; part of a run's identity, since sums depend on it.
         slots: most masks at once, None = as many as fit, measured.
+        gpu_share: of the GPU's memory; the rest is other actors'.
         precision: of the network.
     """
 
@@ -62,6 +63,7 @@ class WorkerSpec:
     slots: int | None = None
     precision: Precision = "float32"
     device: str | None = None
+    gpu_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Worker:
         device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
         network = network or load_network(**spec.network)
         self.network = replace(network, precision=spec.precision).to(device)
+        if self.network.device.type == "cuda" and spec.gpu_share < 1:
+            torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         # Masks at once for each input shape, as measured or as left when memory ran out.
         self.slots: dict[tuple[int, ...], int] = {}
         self.run = Run.open(spec.run)
@@ -104,21 +108,31 @@ class Worker:
         if isinstance(spec.method, ChannelConfig):
             self._split = split_network(self.network, spec.method.layer)
 
-    def run_shard(self, shard: int) -> Iterator[Progress]:
+    def run_shard(self, shard: int, retry: bool = False) -> Iterator[Progress]:
         """Compute a shard and commit it; yields after every batch, the last time once it is committed.
+
+        Args:
+            retry: the shard is committed; compute the pairs that failed in it and keep the others' rows.
 
         Raises:
             OSError, RunError: the store or the plan cannot be used. Errors of an image are rows instead.
         """
         torch.set_num_threads(self.spec.threads)  # OpenMP counts threads for each caller apart
-        if self.run.is_committed(shard):
+        rows = self.run.shard_plan(shard).to_pylist()
+        if not retry and self.run.is_committed(shard):
             # A driver that was killed left an actor behind, which finished it: its file stays as it is.
-            yield Progress(self.run.shard_plan(shard).num_rows, 0)
+            yield Progress(len(rows), 0)
             return
         results: list[Row] = []
         points: list[Row] = []
         failures: list[Row] = []
-        rows = self.run.shard_plan(shard).to_pylist()
+        if retry:
+            results, points, before = (
+                self.run.shard_table(shard, kind).to_pylist()
+                for kind in (self.run.kind, Kind.POINTS, Kind.FAILURES)
+            )
+            again = {row["pair"] for row in before} - {row["pair"] for row in results}
+            rows = [row for row in rows if row["pair"] in again]
         for _, batch in groupby(rows, key=lambda row: row["batch"]):
             members = list(batch)
             failed = len(failures)
@@ -134,8 +148,6 @@ class Worker:
             tables[kind] = pa.Table.from_pylist(rows_of_kind, schema=SCHEMAS[kind])
         self.run.commit(shard, tables)
         yield Progress(0, 0)
-
-    # ---- one batch ----------------------------------------------------------------------------
 
     def _decode(self, rows: list[Row], failures: list[Row]) -> list[list[Item]]:
         """The decodable pairs of a batch, grouped by input shape; pairs of one image share its tensor."""

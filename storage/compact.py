@@ -1,0 +1,53 @@
+"""A run's results in few large files, for tools that read them often. The shards stay what they are."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from storage.files import list_files, remove, write_bytes
+from storage.run import Run, RunError, parquet_bytes
+from storage.schema import SCHEMAS, Kind
+
+PART_BYTES = 256 * 1024**2  # of Arrow memory; a file is compressed to less
+GROUP_ROWS = 1024
+
+
+def compact(run: Run) -> Iterator[str]:
+    """Write compact/KIND/part-00000.parquet and so on, rows in plan order; yields each path written.
+
+    Raises:
+        RunError: the run is not complete, a shard is damaged, or the files cannot be written.
+    """
+    missing = run.missing()
+    if missing:
+        raise RunError(
+            f"{len(missing)} shards of {run.uri} are missing. "
+            "Repeat its `extremal run` command until it is complete, then compact."
+        )
+    for kind in (run.kind, Kind.POINTS, Kind.FAILURES):
+        folder = f"{run.root}/compact/{kind.value}"
+        try:
+            run.filesystem.create_dir(folder, recursive=True)
+            names = set()
+            for number, table in enumerate(_parts(run, kind)):
+                names.add(f"part-{number:05d}.parquet")
+                path = f"{folder}/part-{number:05d}.parquet"
+                write_bytes(run.filesystem, path, parquet_bytes(table, GROUP_ROWS))
+                yield path
+            for info in list_files(run.filesystem, folder):
+                if info.base_name not in names:  # of a compaction before a retry
+                    remove(run.filesystem, info.path)
+        except OSError as error:
+            raise RunError(f"Cannot write {folder}: {error}. Check permissions and free space.") from error
+
+
+def _parts(run: Run, kind: Kind) -> Iterator[pa.Table]:
+    """Tables of about PART_BYTES; one without rows if there are none."""
+    waiting, size = [SCHEMAS[kind].empty_table()], 0
+    for table in run.tables(kind):
+        if size and size + table.nbytes > PART_BYTES:
+            yield pa.concat_tables(waiting)
+            waiting, size = [], 0
+        waiting.append(table)
+        size += table.nbytes
+    yield pa.concat_tables(waiting)

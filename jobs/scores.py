@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from jobs.tasks import blocks
 from pipeline.classes import class_channels
 from pipeline.monotonicity import monotonicity, monotonicity_summary
 from pipeline.pointing import pointing, pointing_summary
@@ -22,12 +23,12 @@ def show_scores(uri: str, tolerance: float, console: Console) -> None:
     """
     run = Run.open(uri)
     _warn_incomplete(run, console)
-    table = pointing(run, tolerance)
+    with blocks() as way:
+        table, steps = pointing(run, tolerance, way), monotonicity(run, way)
     summary = pointing_summary(table)
     print_table(
         summary, f"Pointing game, tolerance {tolerance:g} px: share of hits", SUMMARY_COLUMNS, console
     )
-    steps = monotonicity(run)
     total = monotonicity_summary(steps)
     print_table(
         total, "Monotonicity: does the score grow with the mask, below a*?", MONOTONICITY_COLUMNS, console
@@ -49,7 +50,8 @@ def show_classes(uri: str, top: int, console: Console) -> None:
     """
     run = Run.open(uri)
     _warn_incomplete(run, console)
-    table = class_channels(run, top)
+    with blocks() as way:
+        table = class_channels(run, top, way)
     print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
     path = run.write_scores("classes", table, hidden=("mean_mask",))
     console.print(

@@ -5,6 +5,7 @@
 Masks of very different a* weigh the same in the mean (G13), so the histogram of a* goes with it.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.blocks import Blocks, in_one
 from storage import Kind, Run, RunError
 
 Floats = npt.NDArray[np.float64]
@@ -187,7 +189,7 @@ def channel_rows(sums: ClassSums, top: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CLASS_CHANNELS)
 
 
-def class_channels(run: Run, top: int = 10) -> pa.Table:
+def class_channels(run: Run, top: int = 10, blocks: Blocks = in_one) -> pa.Table:
     """Mean channel mask and most important channels of every class: rows of `CLASS_CHANNELS`, by class.
 
     `n` counts pairs; the `n_no_a_star` of them without an a* are in no mean. `mean_mask` (K) is the mean of
@@ -197,6 +199,7 @@ def class_channels(run: Run, top: int = 10) -> pa.Table:
     Args:
         run: a channel run.
         top: how many channels to list.
+        blocks: how to go over the shards; the result is the same, to the bit.
 
     Raises:
         RunError: not a channel run, or its shards are damaged, foreign or do not fit together.
@@ -206,10 +209,18 @@ def class_channels(run: Run, top: int = 10) -> pa.Table:
         raise ValueError(f"top must be at least 1, not {top}")
     if run.kind != Kind.CHANNEL:
         raise RunError(f"{run.uri} holds {run.kind.value} masks; the channels of a class need a channel run.")
+    return channel_rows(_merged(run, blocks(run, _sum_shards)), top)
+
+
+def _sum_shards(run: Run, shards: Sequence[int]) -> ClassSums:
+    return _merged(run, (ClassSums.of(table) for table in run.tables(Kind.CHANNEL, COLUMNS, shards)))
+
+
+def _merged(run: Run, parts: Iterable[ClassSums]) -> ClassSums:
     sums = ClassSums()
-    for table in run.tables(Kind.CHANNEL, COLUMNS):
-        try:
-            sums.merge(ClassSums.of(table))
-        except ValueError as error:
-            raise RunError(f"The channel shards of {run.uri} do not fit together: {error}.") from error
-    return channel_rows(sums, top)
+    try:
+        for part in parts:
+            sums.merge(part)
+    except ValueError as error:
+        raise RunError(f"The channel shards of {run.uri} do not fit together: {error}.") from error
+    return sums

@@ -153,6 +153,7 @@ def drive(
     progress: ProgressReport,
     retry: bool = False,
     save: Callable[[Summary], None] = lambda summary: None,
+    actor: Any = ShardActor,
 ) -> Summary:
     """Compute every shard of a run that is not committed yet. Ray must be running.
 
@@ -162,12 +163,13 @@ def drive(
         pool: with the number of actors.
         retry: compute the failed pairs of committed shards instead.
         save: called now and then with the summary so far, and at the end however it comes.
+        actor: class of the actors; another one may rehearse a run without computing.
 
     Raises:
         DriverError: several shards in a row cannot be computed or stored.
         KeyboardInterrupt, SystemExit: it was stopped.
     """
-    loop = _Loop(run, spec, pool, progress, retry, save)
+    loop = _Loop(run, spec, pool, progress, retry, save, actor)
     with _stoppable():
         try:
             loop.run()
@@ -213,8 +215,9 @@ class _Loop:
         progress: ProgressReport,
         retry: bool,
         save: Callable[[Summary], None],
+        actor: Any,
     ) -> None:
-        self._factory = ShardActor.options(  # type: ignore[attr-defined]
+        self._factory = actor.options(
             num_cpus=spec.threads, num_gpus=_gpus(pool), max_concurrency=CONCURRENT_SHARDS
         )
         self._spec, self._retry = spec, retry
@@ -321,12 +324,14 @@ class _Loop:
         return max(MIN_SILENCE_S, SILENCE_FACTOR * self._slowest_report)
 
     def _fell_silent(self, actor: Any, limit: float) -> None:
-        # The shard it was given first is the one it works at; the other one waits for its turn.
-        stream = self._streams(actor)[0]
         self.summary.hung_actors += 1
         cause = f"no report for {limit:.0f} s: its network or its images' storage hangs"
-        self._take_back(stream, cause, self._hung, MAX_HUNG_ACTORS)
+        self._take_back(self._working_at(actor), cause, self._hung, MAX_HUNG_ACTORS)
         self._replace(actor)
+
+    def _working_at(self, actor: Any) -> Any:
+        """The shard that it was given first; another one waits for its turn."""
+        return self._streams(actor)[0]
 
     # ---- shards -------------------------------------------------------------------------------
 
@@ -345,7 +350,7 @@ class _Loop:
                 self._replace(busy.actor)
         except RayError as error:  # the actor, its node or its memory is lost
             self.summary.lost_actors += 1
-            self._take_back(stream, _cause(error), self._lost, MAX_LOST_ACTORS)
+            self._take_back(self._working_at(busy.actor), _cause(error), self._lost, MAX_LOST_ACTORS)
             self._replace(busy.actor)
         else:
             now = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.blocks import Blocks, in_one
 from pipeline.classes import ClassKey, class_keys
 from storage import Kind, Run
 
@@ -107,7 +108,7 @@ def count_shard(table: pa.Table, kind: Kind) -> dict[ClassKey, Outcomes]:
     return parts
 
 
-def monotonicity(run: Run) -> pa.Table:
+def monotonicity(run: Run, blocks: Blocks = in_one) -> pa.Table:
     """The test in every class of a run: rows of `MONOTONICITY`, by class.
 
     n = passed + failed + vacuous. `no_a_star` counts the pairs, in whichever of the three, in which no size
@@ -115,16 +116,30 @@ def monotonicity(run: Run) -> pa.Table:
     `pass_of_all` = (passed + vacuous) / n, the paper's reading. Spatial runs compare the preservation
     scores over areas, channel runs those of the exact masks over counts, all of them logits (C14).
 
+    Args:
+        blocks: how to go over the shards; the result is the same.
+
     Raises:
         RunError: a shard is damaged or foreign.
     """
-    columns = ["class_id", "class_name", "target", "target_name", "a_star", *_SWEEP[run.kind]]
     total: dict[ClassKey, Outcomes] = {}
-    for table in run.tables(run.kind, columns):
-        for key, part in count_shard(table, run.kind).items():
-            total.setdefault(key, Outcomes()).merge(part)
+    for counts in blocks(run, _count_shards):
+        _merge(total, counts)
     rows = [{"class_id": i, "class_name": name, **total[i, name].row()} for i, name in sorted(total)]
     return pa.Table.from_pylist(rows, schema=MONOTONICITY)
+
+
+def _count_shards(run: Run, shards: Sequence[int]) -> dict[ClassKey, Outcomes]:
+    columns = ["class_id", "class_name", "target", "target_name", "a_star", *_SWEEP[run.kind]]
+    total: dict[ClassKey, Outcomes] = {}
+    for table in run.tables(run.kind, columns, shards):
+        _merge(total, count_shard(table, run.kind))
+    return total
+
+
+def _merge(total: dict[ClassKey, Outcomes], parts: dict[ClassKey, Outcomes]) -> None:
+    for key, part in parts.items():
+        total.setdefault(key, Outcomes()).merge(part)
 
 
 def monotonicity_summary(table: pa.Table) -> pa.Table:

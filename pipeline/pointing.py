@@ -5,12 +5,14 @@ to the nearest pixel of the class, so any tolerance can be applied later, withou
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.blocks import Blocks, in_one
 from storage import Kind, Run
 
 TOLERANCE_PX = 15.0
@@ -102,12 +104,13 @@ def pointing_rows(total: Tally) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=POINTING)
 
 
-def pointing(run: Run, tolerance: float = TOLERANCE_PX) -> pa.Table:
+def pointing(run: Run, tolerance: float = TOLERANCE_PX, blocks: Blocks = in_one) -> pa.Table:
     """Accuracy of every method, subset and class of a run: rows of `POINTING`.
 
     Args:
         run: a run with points.
         tolerance: pixels of the original image; the distance must be smaller, or the point inside.
+        blocks: how to go over the shards; the result is the same.
 
     Raises:
         ValueError: the tolerance is negative.
@@ -116,9 +119,16 @@ def pointing(run: Run, tolerance: float = TOLERANCE_PX) -> pa.Table:
     if tolerance < 0:
         raise ValueError(f"the tolerance is a distance in pixels and cannot be {tolerance}")
     total: Tally = Counter()
-    for points in run.tables(Kind.POINTS, _COLUMNS):
-        total.update(tally(points, tolerance))
+    for counts in blocks(run, partial(_tally_shards, tolerance=tolerance)):
+        total.update(counts)
     return pointing_rows(total)
+
+
+def _tally_shards(run: Run, shards: Sequence[int], tolerance: float) -> Tally:
+    counts: Tally = Counter()
+    for points in run.tables(Kind.POINTS, _COLUMNS, shards):
+        counts.update(tally(points, tolerance))
+    return counts
 
 
 def _by_method_and_subset(table: pa.Table) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:

@@ -391,14 +391,16 @@ class Run:
         table = table.replace_schema_metadata(metadata)
         write_bytes(self.filesystem, self._shard_path(shard, kind), parquet_bytes(table))
 
-    def tables(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Tables of the committed shards in shard order, one at a time.
+    def tables(
+        self, kind: Kind, columns: Sequence[str] | None = None, shards: Sequence[int] | None = None
+    ) -> Iterator[pa.Table]:
+        """Tables of committed shards, one at a time: of all of them in their order, or of those given.
 
         Raises:
             RunError: a shard is damaged or of another run; the message names the file.
         """
         there = set(self._shards_of(kind))
-        for shard in self.committed():
+        for shard in self.committed() if shards is None else shards:
             if shard in there:
                 yield self._read_shard(shard, kind, columns)
 

@@ -1,0 +1,232 @@
+"""A million images without their computation: planning, dispatch, resuming, and how actors add up.
+
+    python benchmarks/scale.py                     # 1,281,167 pairs, 20,000 shards
+    python benchmarks/scale.py --pairs 100000 --shards 2000
+
+Four measurements, each in a process of its own, on a local Ray with actors that compute nothing:
+
+    plan        an ImageNet list of --pairs pairs (its images do not exist) to a run on disk, and the same
+                list planned again and compared, as a resumed command does
+    dispatch    the driver's loop over --shards shards whose actors answer at once and write nothing
+    listing     what a resume does with --shards committed shards: list them and look at their ends
+    actors      1, 2, 4 and 8 actors that sleep --sleep seconds a shard, over what as many would take
+                without any overhead
+
+Times are of the whole part, by the clock; memory is the peak resident set of the process, torch's own
+included.
+"""
+
+import argparse
+import json
+import logging
+import multiprocessing
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from rich.console import Console
+
+from pipeline.config import RunConfig, build_config, merge, method_trees
+from pipeline.driver import Pool, drive
+from pipeline.pairs import Dataset
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import ProgressReport
+from storage import Kind, Run
+from storage.schema import PLAN, SCHEMAS
+from workers.images import Preprocess
+
+IMAGENET_TRAIN = 1_281_167
+ROUNDS = 6  # shards of every actor in `actors`
+
+
+@dataclass(frozen=True)
+class Report:
+    """In the place of a worker's Progress."""
+
+    pairs: int
+    failed: int = 0
+    slots: int | None = None
+
+
+@dataclass(frozen=True)
+class Idle:
+    """In the place of a WorkerSpec: seconds that a shard takes."""
+
+    seconds: float
+    threads: int = 0
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class IdleActor:
+    """Sleeps for each shard, one after the other as a worker computes them."""
+
+    def __init__(self, spec: Idle) -> None:
+        self._seconds = spec.seconds
+        self._device = threading.Lock()
+
+    def ready(self) -> str:
+        return "nothing"
+
+    def run_shard(self, shard: int, retry: bool) -> Iterator[Report]:
+        with self._device:
+            time.sleep(self._seconds)
+        yield Report(1)
+
+
+# ---- the measured parts -------------------------------------------------------------------------
+
+
+def measure_plan(folder: str, pairs: int) -> dict[str, float]:
+    labels = Path(folder, "labels.csv")
+    with labels.open("w") as file:
+        file.write("file,label\n")
+        file.writelines(f"train/{i % 1000:04d}/{i:08d}.JPEG,{i % 1000}\n" for i in range(pairs))
+    start = time.perf_counter()
+    plan = _plan(folder)
+    planned = time.perf_counter()
+    Run.create(f"{folder}/run", _manifest(plan.fingerprint), plan.table)
+    written = time.perf_counter()
+    assert plan.table.num_rows == pairs
+    assert _plan(folder).fingerprint == plan.fingerprint
+    again = time.perf_counter()
+    return {
+        "pairs": pairs,
+        "shards": plan.shards,
+        "plan_s": planned - start,
+        "write_s": written - planned,
+        "plan_again_s": again - written,
+        "plan_mb": Path(folder, "run/plan.parquet").stat().st_size / 1e6,
+    }
+
+
+def _plan(folder: str) -> Plan:
+    from pipeline.datasets import open_dataset
+
+    dataset: Dataset = open_dataset("imagenet", folder)
+    preprocess = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return make_plan(dataset, 1000, preprocess, _config(folder))
+
+
+def _config(folder: str) -> RunConfig:
+    settings = {"dataset": {"name": "imagenet", "root": folder}, "network": {"name": "resnet50"}}
+    return build_config(merge(method_trees("fast"), settings))
+
+
+def _manifest(fingerprint: str) -> dict[str, Any]:
+    return {"config": {}, "model": {}, "data": {"fingerprint": fingerprint}, "kind": Kind.SPATIAL.value}
+
+
+def _run_of(folder: str, shards: int, pairs_each: int = 1) -> Run:
+    """A run of `shards` shards, nothing committed."""
+    n = shards * pairs_each
+    empty = {f.name: pa.nulls(n, f.type) for f in PLAN if f.nullable}
+    zeros = {f.name: pa.array([0] * n, f.type) for f in PLAN if pa.types.is_integer(f.type)}
+    texts = {f.name: pa.array([""] * n) for f in PLAN if pa.types.is_string(f.type) and not f.nullable}
+    flags = {f.name: pa.array([False] * n) for f in PLAN if pa.types.is_boolean(f.type)}
+    boxes = {"boxes": pa.array([[]] * n, PLAN.field("boxes").type)}
+    numbers = {"pair": pa.array(range(n)), "shard": pa.array([i // pairs_each for i in range(n)], pa.int32())}
+    columns = {**empty, **zeros, **texts, **flags, **boxes, **numbers}
+    table = pa.table({name: columns[name] for name in PLAN.names}, schema=PLAN)
+    return Run.create(folder, _manifest(""), table)
+
+
+def measure_dispatch(folder: str, shards: int) -> dict[str, float]:
+    run = _run_of(folder, shards)
+    with _ray():
+        start = time.perf_counter()
+        _drive(run, actors=2, seconds=0)
+        seconds = time.perf_counter() - start
+    return {"shards": shards, "seconds": seconds, "ms_per_shard": 1e3 * seconds / shards}
+
+
+def measure_listing(folder: str, shards: int) -> dict[str, float]:
+    run = _run_of(folder, shards)
+    run.commit(0, {run.kind: SCHEMAS[run.kind].empty_table()})
+    first = Path(folder, run.kind.value, "shard-000000.parquet")
+    for shard in range(1, shards):
+        first.with_name(f"shard-{shard:06d}.parquet").write_bytes(first.read_bytes())
+    start = time.perf_counter()
+    assert Run.open(folder).missing() == []
+    listed = time.perf_counter()
+    assert Run.open(folder).sweep() == []
+    swept = time.perf_counter()
+    return {"shards": shards, "list_s": listed - start, "ends_s": swept - listed}
+
+
+def measure_actors(folder: str, actors: int, seconds: float) -> dict[str, float]:
+    """Seconds a shard takes an actor: of 2 * ROUNDS shards each, the start and the end not counted."""
+    few, many = _run_of(f"{folder}/few", ROUNDS * actors), _run_of(f"{folder}/many", 3 * ROUNDS * actors)
+    with _ray():
+        taken = _drive(many, actors, seconds) - _drive(few, actors, seconds)
+    each = taken / (2 * ROUNDS)
+    return {"actors": actors, "shard_s": each, "efficiency": seconds / each}
+
+
+def _drive(run: Run, actors: int, seconds: float) -> float:
+    progress = ProgressReport(0, 0, Console(quiet=True))
+    spec: Any = Idle(seconds)
+    return drive(run, spec, Pool(actors, device="cpu"), progress, actor=IdleActor).seconds
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    ray.init(
+        address="local",
+        num_cpus=8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=10**8,
+    )
+    yield
+    ray.shutdown()
+
+
+# ---- running them -------------------------------------------------------------------------------
+
+
+def part(measure: Callable[..., dict[str, float]], arguments: tuple[Any, ...]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        row = measure(folder, *arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {**row, "peak_mb": peak / 1e6}
+
+
+def apart(measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
+    """In a process of its own, so that the peak memory is the part's."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        row = pool.submit(part, measure, arguments).result()
+    numbers = [f"{k} {v:,.0f}" if v == int(v) else f"{k} {v:,.3g}" for k, v in row.items()]
+    print(f"{measure.__name__.removeprefix('measure_'):9} {'  '.join(numbers)}", flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=IMAGENET_TRAIN)
+    parser.add_argument("--shards", type=int, default=20_000)
+    parser.add_argument("--sleep", type=float, default=2.0, help="seconds of a shard in `actors`")
+    parser.add_argument("--json", help="also write the numbers to this file")
+    a = parser.parse_args()
+    rows = {
+        "plan": apart(measure_plan, a.pairs),
+        "dispatch": apart(measure_dispatch, a.shards),
+        "listing": apart(measure_listing, a.shards),
+        "actors": [apart(measure_actors, actors, a.sleep) for actors in (1, 2, 4, 8)],
+    }
+    if a.json:
+        Path(a.json).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Aggregation as Ray tasks, where there is a cluster."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayTaskError
+
+from pipeline.blocks import Blocks, in_one
+from storage import Run
+
+T = TypeVar("T")
+
+BLOCK = 64  # shards of a task
+
+
+@contextmanager
+def blocks() -> Iterator[Blocks]:
+    """Blocks as tasks of the cluster of RAY_ADDRESS; all in this process if it is not set."""
+    if not os.environ.get("RAY_ADDRESS"):
+        yield in_one
+        return
+    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        yield as_tasks
+    finally:
+        ray.shutdown()
+
+
+def as_tasks(run: Run, part: Callable[[Run, Sequence[int]], T]) -> Iterator[T]:
+    """Blocks of BLOCK shards as Ray tasks, two waiting for each CPU, so that memory stays bounded.
+
+    Raises:
+        whatever `part` raises.
+    """
+    shards = run.committed()
+    limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    waiting: deque[Any] = deque()
+    for start in range(0, len(shards), BLOCK):
+        if len(waiting) >= limit:
+            yield _result(waiting.popleft())
+        waiting.append(_part.remote(run.uri, part, shards[start : start + BLOCK]))
+    while waiting:
+        yield _result(waiting.popleft())
+
+
+@ray.remote(num_cpus=1)
+def _part(uri: str, part: Callable[[Run, Sequence[int]], Any], shards: Sequence[int]) -> Any:
+    return part(Run.open(uri), shards)
+
+
+def _result(task: Any) -> Any:
+    try:
+        return ray.get(task)
+    except RayTaskError as error:
+        raise (error.cause or error) from None

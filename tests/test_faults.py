@@ -1,0 +1,210 @@
+"""The driver's answers to faults, with actors that compute nothing: budgets, silence, losses, two drivers."""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from helpers import manifest, plan
+from rehearsal import Orders, RehearsalActor
+from rich.console import Console
+
+import pipeline.driver
+from pipeline.driver import DriverError, Pool, Summary, drive
+from pipeline.events import JsonFormatter
+from pipeline.progress import ProgressReport
+from storage import Kind, Run
+
+SHARDS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    # Actors import this folder's rehearsal.py, and whatever this process can.
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=10**8,
+        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    pairs = plan([shard for shard in range(SHARDS) for _ in range(3)])
+    return Run.create(str(tmp_path / "run"), manifest(Kind.SPATIAL), pairs)
+
+
+def rehearse(run: Run, orders: Path, actors: int = 2, **options: Any) -> Summary:
+    spec: Any = Orders(run.uri, str(orders))
+    progress = ProgressReport(3 * SHARDS, 0, Console(quiet=True))
+    return drive(run, spec, Pool(actors, device="cpu"), progress, actor=RehearsalActor, **options)
+
+
+def assert_whole(run: Run) -> None:
+    """Every pair once."""
+    assert run.missing() == []
+    assert run.table(Kind.FAILURES, ["pair"])["pair"].to_pylist() == list(range(3 * SHARDS))
+    assert list(run.verify()) == []
+
+
+def test_an_error_of_our_own_is_tried_again_on_a_fresh_actor(run: Run, orders: Path) -> None:
+    (orders / "raise-3").touch()
+    summary = rehearse(run, orders)
+    assert (summary.lost_actors, summary.missing) == (0, [])
+    assert summary.retries in (1, 2), "the shard, and perhaps the one that waited behind it"
+    assert summary.pairs == 3 * SHARDS
+    assert_whole(run)
+
+
+def test_a_shard_that_always_fails_costs_no_other(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 2)
+    (orders / "raise-3-always").touch()
+    summary = rehearse(run, orders)
+    assert summary.missing == [3]
+    assert "ValueError: as told" in summary.errors[3]
+    assert len(run.committed()) == SHARDS - 1
+    (orders / "raise-3-always").unlink()
+    assert rehearse(run, orders).pairs == 3
+    assert_whole(run)
+
+
+def test_shards_that_all_fail_end_the_run_early(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 1)
+    for shard in range(SHARDS):
+        (orders / f"raise-{shard}-always").touch()
+    with pytest.raises(DriverError, match=r"3 shards could not be computed.*as told"):
+        rehearse(run, orders)
+
+
+def test_dying_actors_have_a_budget_of_their_own(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 1)
+    monkeypatch.setattr(pipeline.driver, "MAX_LOST_ACTORS", 3)
+    (orders / "die-0").touch()
+    (orders / "die-5-always").touch()
+    summary = rehearse(run, orders)
+    # The shard that was given first is blamed; here both work at once, so that may be a neighbour.
+    assert 1 + 3 <= summary.lost_actors <= 1 + 5
+    assert summary.missing == [5]
+    assert "died" in summary.errors[5]
+
+
+def test_a_silent_actor_is_replaced_and_named(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipeline.driver, "FIRST_SILENCE_S", 6.0)
+    monkeypatch.setattr(pipeline.driver, "MIN_SILENCE_S", 3.0)
+    (orders / "hang-2").touch()
+    (orders / "hang-6-always").touch()
+    caplog.set_level(logging.WARNING, "pipeline.driver")
+    summary = rehearse(run, orders)
+    assert summary.hung_actors == 1 + pipeline.driver.MAX_HUNG_ACTORS
+    assert summary.missing == [6], "what hangs every time is given up, and nothing else"
+    assert "no report for" in summary.errors[6]
+    assert "shard=2" in caplog.text
+
+
+def test_the_limit_of_silence_follows_the_pace(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of 2 s are not taken to hang by a minimum of 0.5 s, since ten times their pace is 20 s."""
+    monkeypatch.setattr(pipeline.driver, "MIN_SILENCE_S", 0.5)
+    monkeypatch.setattr(pipeline.driver, "SILENCE_FACTOR", 50.0)
+    (orders / "sleep").write_text("2")
+    summary = rehearse(run, orders)
+    assert (summary.hung_actors, summary.missing) == (0, [])
+    assert summary.slowest[0][0] >= 2
+
+
+def test_two_drivers_on_one_run_are_harmless(run: Run, orders: Path) -> None:
+    """In two threads of one Ray, which is all that they need to get in each other's way."""
+    (orders / "sleep").write_text("0.2")
+    ended: list[Summary] = []
+    other = threading.Thread(target=lambda: ended.append(rehearse(run, orders, actors=1)))
+    other.start()
+    ended.append(rehearse(run, orders, actors=1))
+    other.join()
+    assert [summary.missing for summary in ended] == [[], []]
+    assert_whole(run)
+
+
+def test_the_summary_is_saved_while_the_run_goes_on(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.driver, "SAVE_EVERY_S", 0.5)
+    (orders / "sleep").write_text("1")
+    saved: list[int] = []
+    rehearse(run, orders, save=lambda summary: saved.append(summary.pairs))
+    assert saved[-1] == 3 * SHARDS
+    assert len([pairs for pairs in saved if 0 < pairs < 3 * SHARDS]) >= 2
+
+
+def test_events_are_lines_of_json(run: Run, orders: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pipeline.driver")
+    (orders / "raise-1").touch()
+    rehearse(run, orders)
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    events = [line["event"] for line in lines]
+    assert events.count("shard committed") == SHARDS
+    (failed,) = [line for line in lines if line["event"] == "shard failed"]
+    assert (failed["shard"], failed["level"], failed["cause"]) == (1, "warning", "ValueError: as told")
+    committed = next(line for line in lines if line["event"] == "shard committed")
+    assert committed["pairs"] == 3
+    assert committed["seconds"] > 0
+
+
+def test_metrics_count_what_was_committed(run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = {"done": 0.0, "failed": 0.0, "seconds": 0}
+
+    class Metric:
+        def __init__(self, name: str, *_: object) -> None:
+            self.name = name.rsplit("_", 1)[-1]
+
+        def set_default_tags(self, tags: dict[str, str]) -> None:
+            assert tags == {"run": run.manifest["config_hash"][:12]}
+
+        def inc(self, value: float) -> None:
+            counted[self.name] += value
+
+        def observe(self, value: float) -> None:
+            counted["seconds"] += 1
+
+        def set(self, value: float) -> None:
+            pass
+
+    for name in ("Counter", "Gauge", "Histogram"):
+        monkeypatch.setattr(pipeline.driver.metrics, name, Metric)
+    (orders / "raise-1").touch()
+    rehearse(run, orders)
+    assert counted == {"done": 0, "failed": 3 * SHARDS, "seconds": SHARDS}
+
+
+def test_nothing_waits_for_an_actor_that_cannot_be_placed(run: Run, orders: Path) -> None:
+    """Two CPUs and five actors: three of them stay pending, and the others do the work."""
+    start = time.monotonic()
+    assert rehearse(run, orders, actors=5).missing == []
+    assert time.monotonic() - start < 120
+    assert_whole(run)

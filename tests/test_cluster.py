@@ -77,9 +77,6 @@ def test_aggregates_from_tasks_are_those_of_a_loop_to_the_bit(
 
 def test_a_node_lost_without_grace_and_one_that_comes_late(cluster: Cluster, tmp_path: Path) -> None:
     doomed = cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1)
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     run = Run.create(str(tmp_path / "run"), manifest(Kind.SPATIAL), plan(range(SHARDS)))
     orders = tmp_path / "orders"
     orders.mkdir()

@@ -1,6 +1,7 @@
 """The command `extremal`. Heavy modules are imported inside the commands: help must be instant."""
 
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ app = typer.Typer(
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 RESUME = "Committed shards are safe in {}; run the same command to resume."
 
-RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run (its --out).")]
+RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory or URI of a run (its --out).")]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the settings; flags win.")]
 Network = Annotated[
     str | None,
@@ -96,7 +97,7 @@ def _explained() -> Iterator[None]:
 def run(
     config: Config = None,
     dataset: Annotated[str | None, typer.Option(help="imagenet, voc, coco, folder or shapes.")] = None,
-    root: Annotated[str | None, typer.Option(help="Folder of the dataset.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder or URI of the dataset.")] = None,
     split: Annotated[str | None, typer.Option(help="For example 2007:test, val2014, val.")] = None,
     labels: Annotated[str | None, typer.Option(help="ImageNet: file of labels for a flat folder.")] = None,
     difficult_list: Annotated[str | None, typer.Option(help="VOC: file of the Difficult subset.")] = None,
@@ -130,7 +131,9 @@ def run(
     ] = None,
     threads: Threads = None,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(help="Directory of the run. [default: one below runs/]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Directory or URI of the run. [default: one below runs/]")
+    ] = None,
 ) -> None:
     """Compute masks of a whole dataset: a new run, or what is missing of an old one."""
     flags: dict[str, Any] = {
@@ -166,8 +169,16 @@ def run(
         code = _run(settings, destination, actors, device)
     if code == 0:
         following = "score" if settings.method == "spatial" else "classes"
-        typer.echo(f"done: {destination}. Next: extremal {following} {destination}")
+        shown = _shown(destination)
+        typer.echo(f"done: {shown}. Next: extremal {following} {shown}")
     raise typer.Exit(code)
+
+
+def _shown(out: str) -> str:
+    """A run's directory without credentials, to be pasted into a shell."""
+    from storage.files import printable
+
+    return shlex.quote(printable(out))
 
 
 def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int:
@@ -176,10 +187,10 @@ def _run(settings: Any, out: str, actors: int | None, device: str | None) -> int
     try:
         return execute(settings, out, actors, device, _console(stderr=True))[1]
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped. {RESUME.format(out)}", err=True)
+        typer.echo(f"\nstopped. {RESUME.format(_shown(out))}", err=True)
         return INTERRUPTED
     except SystemExit:  # SIGTERM, which Ray's own code may turn into one without our number
-        typer.echo(f"terminated. {RESUME.format(out)}", err=True)
+        typer.echo(f"terminated. {RESUME.format(_shown(out))}", err=True)
         return TERMINATED
 
 

@@ -30,7 +30,7 @@ def execute(
     missing = run.missing()
     verb = "resuming" if existed else "starting"
     console.print(
-        f"{verb} {run.uri}: {shards - len(missing)}/{shards} shards of {pairs} pairs done", soft_wrap=True
+        f"{verb} {run.place()}: {shards - len(missing)}/{shards} shards of {pairs} pairs done", soft_wrap=True
     )
     if not missing:
         console.print("nothing left to compute")
@@ -62,7 +62,7 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"]).to_pylist()
     if failures:
         console.print(
-            f"{len(failures)} pairs failed (all in {run.uri}/failures), for example:", soft_wrap=True
+            f"{len(failures)} pairs failed (all in {run.place('failures')}), for example:", soft_wrap=True
         )
         for row in failures[:3]:
             console.print(f"  {row['path']} [{row['stage']}]: {row['error']}")

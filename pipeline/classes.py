@@ -205,11 +205,13 @@ def class_channels(run: Run, top: int = 10) -> pa.Table:
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
     if run.kind != Kind.CHANNEL:
-        raise RunError(f"{run.uri} holds {run.kind.value} masks; the channels of a class need a channel run.")
+        raise RunError(
+            f"{run.place()} holds {run.kind.value} masks; the channels of a class need a channel run."
+        )
     sums = ClassSums()
     for table in run.tables(Kind.CHANNEL, COLUMNS):
         try:
             sums.merge(ClassSums.of(table))
         except ValueError as error:
-            raise RunError(f"The channel shards of {run.uri} do not fit together: {error}.") from error
+            raise RunError(f"The channel shards of {run.place()} do not fit together: {error}.") from error
     return channel_rows(sums, top)

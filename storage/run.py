@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from storage.files import list_names, open_filesystem, sweep_temps, write_bytes
+from storage.files import PlaceError, join, list_names, open_filesystem, printable, sweep_temps, write_bytes
 from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
 
 IDENTITY = ("config", "model", "data")
@@ -87,8 +87,10 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str, str]:
     """Filesystem, path, and a URI that means the same in every process: local paths become absolute."""
     try:
         filesystem, root = open_filesystem(uri)
-    except (ValueError, OSError) as error:
-        raise RunError(f"{uri} is no place for a run: {error}. Give a folder or an s3:// URI.") from error
+    except (PlaceError, OSError) as error:
+        raise RunError(
+            f"{printable(uri)} is no place for a run: {error}. Give a folder or an s3:// or gs:// URI."
+        ) from error
     return filesystem, root, uri if "://" in uri else root
 
 
@@ -110,12 +112,16 @@ def _parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
 
 @dataclass(frozen=True)
 class Run:
-    """An existing run. `manifest` is the content of run.json."""
+    """An existing run. `manifest` is the content of run.json; `uri` may hold credentials, `place` never."""
 
     uri: str
     filesystem: pafs.FileSystem
     root: str
     manifest: dict[str, Any]
+
+    def place(self, name: str = "") -> str:
+        """The URI of the run, or of a file in it, to be shown or stored."""
+        return printable(join(self.uri, name) if name else self.uri)
 
     # ---- making and finding -------------------------------------------------------------------
 
@@ -129,20 +135,27 @@ class Run:
         filesystem, root, uri = _locate(uri)
         path = f"{root}/run.json"
         try:
-            if filesystem.get_file_info(path).type == pafs.FileType.NotFound:
-                return None
+            found = filesystem.get_file_info(path).type != pafs.FileType.NotFound
+        except OSError as error:
+            raise RunError(
+                f"{printable(uri)} cannot be reached: {error}. Check the address, credentials and network."
+            ) from error
+        if not found:
+            return None
+        try:
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
             version = manifest["schema_version"]
             _ = [manifest[key] for key in (*IDENTITY, "kind", "config_hash")]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(
-                f"{uri}/run.json is not readable ({error}). Restore it or choose another directory."
+                f"{printable(join(uri, 'run.json'))} is not readable ({error}). "
+                "Restore it or choose another directory."
             ) from error
         if version != SCHEMA_VERSION:
             raise RunError(
-                f"{uri} was written with schema version {version}, this code reads {SCHEMA_VERSION}. "
-                "Use the matching version of extremal or a new output directory."
+                f"{printable(uri)} was written with schema version {version}, this code reads "
+                f"{SCHEMA_VERSION}. Use the matching version of extremal or a new output directory."
             )
         return cls(uri, filesystem, root, manifest)
 
@@ -155,7 +168,9 @@ class Run:
         """
         run = cls.find(uri)
         if run is None:
-            raise RunError(f"No run at {uri}: it has no run.json. Give the --out of an `extremal run`.")
+            raise RunError(
+                f"No run at {printable(uri)}: it has no run.json. Give the --out of an `extremal run`."
+            )
         return run
 
     @classmethod
@@ -182,15 +197,16 @@ class Run:
                 filesystem.create_dir(f"{root}/{kind.value}", recursive=True)
                 if any(_is_shard(name) for name in list_names(filesystem, f"{root}/{kind.value}")):
                     raise RunError(
-                        f"{root}/{kind.value} holds shards, but {uri} has no run.json that says of what. "
-                        "Restore run.json, or choose another directory."
+                        f"{root}/{kind.value} holds shards, but {printable(uri)} has no run.json that "
+                        "says of what. Restore run.json, or choose another directory."
                     )
             content = _parquet_bytes(plan.cast(PLAN), row_group_size=PLAN_ROWS)
             write_bytes(filesystem, f"{root}/plan.parquet", content)
             write_bytes(filesystem, f"{root}/run.json", json.dumps(full, indent=2).encode())
         except OSError as error:
             raise RunError(
-                f"Cannot write the run directory {uri}: {error}. Check its permissions and free space."
+                f"Cannot write the run directory {printable(uri)}: {error}. "
+                "Check its permissions and free space."
             ) from error
         return cls(uri, filesystem, root, full)
 
@@ -203,7 +219,7 @@ class Run:
         lines = diff({key: self.manifest[key] for key in IDENTITY}, _as_stored(identity))
         if lines:
             raise ConfigMismatch(
-                f"{self.uri} holds a run with another configuration (stored -> yours):\n  "
+                f"{self.place()} holds a run with another configuration (stored -> yours):\n  "
                 + "\n  ".join(lines)
                 + "\nRepeat the stored options to resume it, or choose another --out."
             )
@@ -241,15 +257,22 @@ class Run:
             )
         except _DAMAGE as error:
             raise RunError(
-                f"{self.uri}/plan.parquet is not readable ({error}). Restore it or start a new run."
+                f"{self.place('plan.parquet')} is not readable ({error}). Restore it or start a new run."
             ) from error
 
     def _shards_of(self, kind: Kind) -> list[int]:
-        names = list_names(self.filesystem, f"{self.root}/{kind.value}")
+        try:
+            names = list_names(self.filesystem, f"{self.root}/{kind.value}")
+        except OSError as error:
+            raise RunError(f"Cannot list the shards of {self.place()}: {error}.") from error
         return sorted(int(name[6:-8]) for name in names if _is_shard(name))
 
     def committed(self) -> list[int]:
-        """Numbers of the committed shards, ascending."""
+        """Numbers of the committed shards, ascending.
+
+        Raises:
+            RunError: the directory cannot be listed.
+        """
         return self._shards_of(self.kind)
 
     def commit(self, shard: int, tables: Mapping[Kind, pa.Table]) -> None:
@@ -333,7 +356,7 @@ class Run:
             hidden: columns too long for a CSV that people read.
 
         Returns:
-            the URI of the CSV.
+            the place of the CSV.
 
         Raises:
             RunError: the directory cannot be written.
@@ -354,4 +377,4 @@ class Run:
             raise RunError(
                 f"Cannot write {folder}/{name}.csv: {error}. Check permissions and free space."
             ) from error
-        return f"{self.uri.rstrip('/')}/scores/{name}.csv"
+        return self.place(f"scores/{name}.csv")

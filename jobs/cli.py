@@ -1,6 +1,7 @@
 """The command `extremal`. Heavy modules are imported inside the commands: help must be instant."""
 
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ app = typer.Typer(
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 RESUME = "Committed shards are safe in {}; run the same command to resume."
 
-RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run (its --out).")]
+RunUri = Annotated[str, typer.Argument(metavar="RUN", help="Directory or URI of a run (its --out).")]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the settings; flags win.")]
 Network = Annotated[
     str | None,
@@ -120,7 +121,7 @@ def _explained() -> Iterator[None]:
 def run(
     config: Config = None,
     dataset: Annotated[str | None, typer.Option(help="imagenet, voc, coco, folder or shapes.")] = None,
-    root: Annotated[str | None, typer.Option(help="Folder of the dataset.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder or URI of the dataset.")] = None,
     split: Annotated[str | None, typer.Option(help="For example 2007:test, val2014, val.")] = None,
     labels: Annotated[str | None, typer.Option(help="ImageNet: file of labels for a flat folder.")] = None,
     difficult_list: Annotated[str | None, typer.Option(help="VOC: file of the Difficult subset.")] = None,
@@ -153,7 +154,9 @@ def run(
     gpus_per_actor: GpusPerActor = 1.0,
     threads: Threads = None,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(help="Directory of the run. [default: one below runs/]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Directory or URI of the run. [default: one below runs/]")
+    ] = None,
 ) -> None:
     """Compute masks of a whole dataset: a new run, or what is missing of an old one."""
     flags: dict[str, Any] = {
@@ -189,7 +192,8 @@ def run(
         code = _run(settings, destination, _pool(actors, gpus_per_actor, device))
     if code == 0:
         following = "score" if settings.method == "spatial" else "classes"
-        typer.echo(f"done: {destination}. Next: extremal {following} {destination}")
+        shown = _shown(destination)
+        typer.echo(f"done: {shown}. Next: extremal {following} {shown}")
     raise typer.Exit(code)
 
 
@@ -197,6 +201,13 @@ def _pool(actors: int | None, gpus: float, device: str | None) -> Any:
     from pipeline.driver import Pool
 
     return Pool(actors, gpus, device)
+
+
+def _shown(out: str) -> str:
+    """A run's directory without credentials, to be pasted into a shell."""
+    from storage.files import printable
+
+    return shlex.quote(printable(out))
 
 
 def _run(settings: Any, out: str, pool: Any) -> int:
@@ -210,10 +221,10 @@ def _stoppable(out: str, action: Callable[[], int]) -> int:
     try:
         return action()
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped. {RESUME.format(out)}", err=True)
+        typer.echo(f"\nstopped. {RESUME.format(_shown(out))}", err=True)
         return INTERRUPTED
     except SystemExit:  # SIGTERM, which Ray's own code may turn into one without our number
-        typer.echo(f"terminated. {RESUME.format(out)}", err=True)
+        typer.echo(f"terminated. {RESUME.format(_shown(out))}", err=True)
         return TERMINATED
 
 

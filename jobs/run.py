@@ -39,7 +39,7 @@ def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[
     pairs = sum(sizes.values())
     verb = "resuming" if existed else "starting"
     done = f"{len(sizes) - len(missing)}/{len(sizes)} shards of {pairs} pairs done"
-    console.print(f"{verb} {run.uri}: {done}", soft_wrap=True)
+    console.print(f"{verb} {run.place()}: {done}", soft_wrap=True)
     if not missing:
         console.print("nothing left to compute")
         return run, _conclude(run, Summary(), console)
@@ -64,7 +64,7 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
     run = Run.open(uri)
     config = stored_config(run, root, weights)
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
-    console.print(f"retrying {failed} failed pairs of {run.uri}", soft_wrap=True)
+    console.print(f"retrying {failed} failed pairs of {run.place()}", soft_wrap=True)
     if not failed:
         return _conclude(run, Summary(missing=run.missing()), console)
     summary = _compute(run, config, pool, ProgressReport(failed, 0, console), again=True)
@@ -113,7 +113,7 @@ def _journal(run: Run) -> Callable[[Summary], None]:
         try:
             run.write_calls([*before, call])
         except OSError as error:  # it is advice; the shards say for themselves what the store's trouble is
-            log.warning("summary.json of %s cannot be written: %s", run.uri, error)
+            log.warning("summary.json of %s cannot be written: %s", run.place(), error)
 
     return save
 
@@ -129,11 +129,11 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"])
     if failures.num_rows:
         console.print(
-            f"{failures.num_rows} pairs failed (all in {run.uri}/failures), for example:", soft_wrap=True
+            f"{failures.num_rows} pairs failed (all in {run.place('failures')}), for example:", soft_wrap=True
         )
         for row in failures.slice(0, 3).to_pylist():
             console.print(f"  {row['path']} [{row['stage']}]: {row['error']}")
-        console.print(f"Mend the cause and try them again: extremal retry {run.uri}", soft_wrap=True)
+        console.print(f"Mend the cause and try them again: extremal retry {run.place()}", soft_wrap=True)
     if failures.num_rows == sum(run.shard_sizes().values()):
         console.print("FAILED: there is not one result", style="bold red")
         return INCOMPLETE

@@ -32,7 +32,7 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
     stages = Counter(run.table(Kind.FAILURES, ["stage"])["stage"].to_pylist())
     failed = ", ".join(f"{count} {stage}" for stage, count in stages.items())
     lines = [
-        f"run      {uri}",
+        f"run      {run.place()}",
         f"what     {config['method']}, {model['name']} on {config['dataset']['name']}",
         f"config   {run.manifest['config_hash'][:12]}",
         f"shards   {len(sizes) - len(missing)}/{len(sizes)} committed",

@@ -208,7 +208,9 @@ def class_channels(run: Run, top: int = 10, blocks: Blocks = in_one) -> pa.Table
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
     if run.kind != Kind.CHANNEL:
-        raise RunError(f"{run.uri} holds {run.kind.value} masks; the channels of a class need a channel run.")
+        raise RunError(
+            f"{run.place()} holds {run.kind.value} masks; the channels of a class need a channel run."
+        )
     return channel_rows(_merged(run, blocks(run, _sum_shards)), top)
 
 
@@ -222,5 +224,5 @@ def _merged(run: Run, parts: Iterable[ClassSums]) -> ClassSums:
         for part in parts:
             sums.merge(part)
     except ValueError as error:
-        raise RunError(f"The channel shards of {run.uri} do not fit together: {error}.") from error
+        raise RunError(f"The channel shards of {run.place()} do not fit together: {error}.") from error
     return sums

@@ -2,11 +2,12 @@
 
 import contextlib
 import io
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from pycocotools import mask as coco_mask
@@ -23,6 +24,7 @@ from pipeline.pairs import (
     stem,
     unknown_pair,
 )
+from storage.folder import FileFault, Folder
 
 # By category id; the ids have gaps, the network outputs have none.
 COCO_CLASSES = tuple(
@@ -38,38 +40,46 @@ toothbrush""".replace("\n", "").split(",")
 _PREFIX = "instances_"
 
 
-def open_coco(root: Path, split: str | None) -> Dataset:
+def open_coco(root: Folder, split: str | None) -> Dataset:
     """COCO in `root`: annotations/instances_<split>.json and the images in <split>/.
 
     Raises:
         DatasetError: the annotations or the folder of images are missing or cannot be read.
     """
-    splits = sorted(p.stem.removeprefix(_PREFIX) for p in root.glob(f"annotations/{_PREFIX}*.json"))
+    names = (PurePosixPath(name) for name in root.names("annotations")[0])
+    splits = [n.stem.removeprefix(_PREFIX) for n in names if n.match(f"{_PREFIX}*.json")]
     if split not in splits:
         raise DatasetError(
-            f"{root}: no annotations/{_PREFIX}{split or '<split>'}.json; splits found: {list_or_none(splits)}"
+            f"{root.show()}: no annotations/{_PREFIX}{split or '<split>'}.json; "
+            f"splits found: {list_or_none(splits)}"
         )
-    if not (root / split).is_dir():
-        raise DatasetError(f"{root / split}: the folder of the images is missing; unpack {split} there")
-    source = root / "annotations" / f"{_PREFIX}{split}.json"
-    api = _load(source)
+    if not root.is_dir(split):
+        raise DatasetError(f"{root.show(split)}: the folder of the images is missing; unpack {split} there")
+    source = f"annotations/{_PREFIX}{split}.json"
+    api = _load(root, source)
     for image in api.imgs.values():
-        check_inside(image["file_name"], source)
+        check_inside(image["file_name"], root.show(source))
     classes = tuple(api.cats[key]["name"] for key in sorted(api.cats))
     vocabulary = "coco" if classes == COCO_CLASSES else "none"
-    return Dataset("coco", str(root), classes, vocabulary, partial(_pairs, api, split))
+    return Dataset("coco", root.root, classes, vocabulary, partial(_pairs, api, split))
 
 
-def _load(source: Path) -> Any:
+def _load(root: Folder, source: str) -> Any:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints how long it took
-            api = COCO(str(source))
+        content = json.loads(root.read(source))
+        if not isinstance(content, dict):
+            raise TypeError("it holds no JSON object")
+        api = COCO()
+        api.dataset = content
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+            api.createIndex()
         # Read here what every image and category needs, so that a broken file is refused at once.
         _ = [(image["file_name"], image["width"], image["height"]) for image in api.imgs.values()]
         _ = [category["name"] for category in api.cats.values()]
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (FileFault, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f"{source}: not a COCO instances file ({type(error).__name__}: {error}); download it again"
+            f"{root.show(source)}: not a COCO instances file ({type(error).__name__}: {error}); "
+            "download it again"
         ) from error
     return api
 

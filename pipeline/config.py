@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from storage.files import printable, split
 from workers.config import (
     ChannelConfig,
     MaskConfig,
@@ -102,7 +103,7 @@ class RunConfig:
             del tree[section][key]
         for key in ("labels", "difficult_list"):
             if tree["dataset"][key] is not None:
-                tree["dataset"][key] = Path(tree["dataset"][key]).name
+                tree["dataset"][key] = split(tree["dataset"][key])[1]
         del tree["channel" if self.method == "spatial" else "spatial"]
         return tree
 
@@ -139,7 +140,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             inner = merged.get(key, {})
             if not isinstance(inner, Mapping):
-                raise ConfigError(f"{key} must be a table: [{key}], then its keys; not {inner!r}.")
+                raise ConfigError(
+                    f"{key} must be a table: [{key}], then its keys; not {printable(repr(inner))}."
+                )
             merged[key] = merge(inner, value)
         elif value is not None:
             merged[key] = value

@@ -9,8 +9,10 @@ from pipeline.imagenet import open_imagenet
 from pipeline.pairs import Dataset, DatasetError, Pair
 from pipeline.shapes import open_shapes
 from pipeline.voc import open_voc
+from storage.files import PlaceError, printable
+from storage.folder import Folder, open_root
 
-__all__ = ["DATASETS", "Dataset", "DatasetError", "Pair", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "DatasetError", "Pair", "open_dataset", "unreachable"]
 
 DATASETS = ("voc", "coco", "imagenet", "folder", "shapes")
 
@@ -28,7 +30,7 @@ def open_dataset(
     seed: int = 0,
     target: int | None = None,
 ) -> Dataset:
-    """Open the dataset in a local folder.
+    """Open the dataset in a local folder or below a URI such as s3://bucket/data.
 
     Args:
         name: one of DATASETS.
@@ -40,28 +42,37 @@ def open_dataset(
         target: folder, network output to explain; default: the network's top-1.
 
     Raises:
-        DatasetError: the name, a setting, a folder or a file is wrong; the message names it and the fix.
+        DatasetError: the name, a setting, a folder or a file is wrong, or its storage cannot be reached;
+            the message names it and the fix.
     """
     for key, value in {"labels": labels, "difficult_list": difficult_list, "target": target}.items():
         if value is not None and name != _OWNER[key]:
-            raise DatasetError(f"{key} = {value!r} is for the dataset {_OWNER[key]}, not {name}; remove it")
+            shown = printable(repr(value))
+            raise DatasetError(f"{key} = {shown} is for the dataset {_OWNER[key]}, not {name}; remove it")
     if name == "folder" and split is not None:
         raise DatasetError(f"split = {split!r}: a folder has no splits; give the sub-folder as root")
-    openers: dict[str, Callable[[Path], Dataset]] = {
-        "voc": lambda path: open_voc(path, split, _path(difficult_list)),
-        "coco": lambda path: open_coco(path, split),
-        "imagenet": lambda path: open_imagenet(path, split, _path(labels)),
-        "folder": lambda path: open_folder(path, target),
-        "shapes": lambda path: open_shapes(path, split or "test", seed),
+    if name == "shapes" and "://" in root:
+        raise DatasetError(
+            f"{printable(root)}: shapes are drawn on this machine; give a local folder as root"
+        )
+    openers: dict[str, Callable[[Folder], Dataset]] = {
+        "voc": lambda folder: open_voc(folder, split, difficult_list),
+        "coco": lambda folder: open_coco(folder, split),
+        "imagenet": lambda folder: open_imagenet(folder, split, labels),
+        "folder": lambda folder: open_folder(folder, target),
+        "shapes": lambda folder: open_shapes(Path(folder.root), split or "test", seed),
     }
     if name not in openers:
         raise DatasetError(f"unknown dataset {name!r}; choose one of: {', '.join(DATASETS)}")
-    # Workers may run in another directory, so the root is made absolute here.
-    folder = Path(root).expanduser().absolute()
-    if not folder.is_dir() and name != "shapes":
-        raise DatasetError(f"{folder}: no such folder; give the root of the {name} dataset")
-    return openers[name](folder)
+    try:
+        folder = open_root(root)
+        if name != "shapes" and not folder.is_dir():
+            raise DatasetError(f"{folder.show()}: no such folder; give the root of the {name} dataset")
+        return openers[name](folder)
+    except (PlaceError, OSError) as error:
+        raise unreachable(root, error) from error
 
 
-def _path(name: str | None) -> Path | None:
-    return None if name is None else Path(name).expanduser()
+def unreachable(root: str, error: Exception) -> DatasetError:
+    """What to raise when a dataset's storage fails while it is read."""
+    return DatasetError(f"{printable(root)} cannot be read: {error}; check the address, rights and network")

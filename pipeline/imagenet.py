@@ -1,11 +1,10 @@
 """ImageNet: folders of images named by wnid, or a flat folder with a file of labels."""
 
 import csv
-import os
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from importlib.resources import files
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from pipeline.pairs import (
@@ -19,6 +18,7 @@ from pipeline.pairs import (
     stem,
     unknown_pair,
 )
+from storage.folder import Folder, open_place
 
 _LABELS_FIX = "write a CSV with the header file,label[,wnid], or lines of a file and a label"
 
@@ -43,7 +43,7 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
-def open_imagenet(root: Path, split: str | None, labels: Path | None = None) -> Dataset:
+def open_imagenet(root: Folder, split: str | None, labels: str | None = None) -> Dataset:
     """ImageNet in `root`, labels from `labels`, else from labels.csv there, else from the folders' names.
 
     Args:
@@ -53,35 +53,34 @@ def open_imagenet(root: Path, split: str | None, labels: Path | None = None) -> 
         DatasetError: no classes are found or the labels cannot be read.
     """
     if split:
-        check_inside(split, root)
-    folder = root / (split or "")
-    if not folder.is_dir():
-        names = [path.name for path in root.iterdir() if path.is_dir()]
-        raise DatasetError(f"{folder}: no such folder; choose one of: {list_or_none(names)}")
-    if labels is None and (root / "labels.csv").exists():
-        labels = root / "labels.csv"
+        check_inside(split, root.show())
+        if not root.is_dir(split):
+            names = root.names()[1]
+            raise DatasetError(f"{root.show(split)}: no such folder; choose one of: {list_or_none(names)}")
     if labels is not None:
-        pairs = partial(_labelled_pairs, root, split, _read_labels(labels))
+        pairs = partial(_labelled_pairs, root, split, _read_labels(*open_place(labels)))
+    elif root.is_file("labels.csv"):
+        pairs = partial(_labelled_pairs, root, split, _read_labels(root, "labels.csv"))
     else:
-        pairs = partial(_folder_pairs, root, folder, _class_folders(folder))
-    return Dataset("imagenet", str(root), imagenet_classes(), "imagenet", pairs)
+        pairs = partial(_folder_pairs, root, split or "", _class_folders(root, split or ""))
+    return Dataset("imagenet", root.root, imagenet_classes(), "imagenet", pairs)
 
 
-def _class_folders(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _class_folders(root: Folder, split: str) -> list[str]:
+    names = [name for name in root.names(split)[1] if not name.startswith(".")]
     if not set(names) & set(imagenet_wnids()):
         raise DatasetError(
-            f"{folder}: neither class folders such as n01440764 nor labels.csv; "
+            f"{root.show(split)}: neither class folders such as n01440764 nor labels.csv; "
             f"give a labels file, or a split out of: {list_or_none(names)}"
         )
     return names
 
 
-def _folder_pairs(root: Path, folder: Path, names: list[str]) -> Iterator[Pair]:
+def _folder_pairs(root: Folder, split: str, names: list[str]) -> Iterator[Pair]:
     for name in names:
-        class_folder = folder / name
-        for file in sorted(filter(is_image, os.listdir(class_folder))):
-            yield _pair((class_folder / file).relative_to(root).as_posix(), name)
+        folder = str(PurePosixPath(split, name))
+        for file in filter(is_image, root.names(folder)[0]):
+            yield _pair(f"{folder}/{file}", name)
 
 
 def _pair(path: str, label: str, wnid: str = "") -> Pair:
@@ -94,16 +93,17 @@ def _pair(path: str, label: str, wnid: str = "") -> Pair:
     return Pair(stem(path), path, class_id, classes[class_id])
 
 
-def _labelled_pairs(root: Path, split: str | None, labels: list[_Label]) -> Iterator[Pair]:
+def _labelled_pairs(root: Folder, split: str | None, labels: list[_Label]) -> Iterator[Pair]:
     folders = [f"{split}/"] * bool(split) + ["", "images/"]
     for file, label, wnid in labels:
         paths = [folder + file for folder in folders]
         # A file that is nowhere keeps its pair: decoding will fail, and say so in the run's failures.
-        yield _pair(next((path for path in paths if (root / path).is_file()), paths[0]), label, wnid)
+        yield _pair(next((path for path in paths if root.is_file(path)), paths[0]), label, wnid)
 
 
-def _read_labels(source: Path) -> list[_Label]:
-    lines = [line for line in read_text(source, _LABELS_FIX).splitlines() if line.strip()]
+def _read_labels(folder: Folder, path: str) -> list[_Label]:
+    lines = [line for line in read_text(folder, path, _LABELS_FIX).splitlines() if line.strip()]
+    source = folder.show(path)
     labels = _parse_csv(source, lines) if lines and "," in lines[0] else _parse_plain(source, lines)
     if not labels:
         raise DatasetError(f"{source}: no labels; {_LABELS_FIX}")
@@ -112,14 +112,14 @@ def _read_labels(source: Path) -> list[_Label]:
     return labels
 
 
-def _parse_csv(source: Path, lines: list[str]) -> list[_Label]:
+def _parse_csv(source: str, lines: list[str]) -> list[_Label]:
     reader = csv.DictReader(lines, restval="", skipinitialspace=True)
     if not {"file", "label"} <= set(reader.fieldnames or ()):
         raise DatasetError(f"{source}: its header is {lines[0]!r}; {_LABELS_FIX}")
     return [_Label(row["file"], row["label"].strip(), row.get("wnid", "").strip()) for row in reader]
 
 
-def _parse_plain(source: Path, lines: list[str]) -> list[_Label]:
+def _parse_plain(source: str, lines: list[str]) -> list[_Label]:
     labels = []
     for number, line in enumerate(lines, 1):
         fields = line.rsplit(maxsplit=1)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+
+from storage.folder import FileFault, Folder
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
@@ -37,7 +39,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pairs below a root folder. `classes` are names in class_id order, () if the network names them.
+    """Pairs below a root folder or URI. `classes` are names in class_id order, () if the network names them.
 
     `vocabulary` says whose names they are: voc, coco, imagenet, shapes or none (of these). `pairs` starts
     a new pass in a fixed order, all pairs of one image in a row.
@@ -74,7 +76,7 @@ def stem(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
 
 
-def check_inside(name: str, source: Path) -> str:
+def check_inside(name: str, source: str) -> str:
     """A file name read from a list, unchanged, if it stays below the folder it is joined to.
 
     Raises:
@@ -86,16 +88,17 @@ def check_inside(name: str, source: Path) -> str:
     return name
 
 
-def read_text(path: Path, fix: str) -> str:
+def read_text(folder: Folder, path: str, fix: str) -> str:
     """Content of a text file.
 
     Raises:
         DatasetError: it is missing or not UTF-8; the message ends with `fix`.
+        OSError: the storage is lost.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path} ({error}); {fix}") from error
+        return folder.read(path).decode("utf-8-sig")
+    except (FileFault, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {folder.show(path)} ({error}); {fix}") from error
 
 
 def list_or_none(names: list[str]) -> str:

@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
 from pipeline.config import RunConfig
 from pipeline.pairs import Dataset, Pair
 from pipeline.targets import class_targets
+from storage.folder import Folder, open_root
 from storage.schema import PLAN
-from workers.images import Preprocess
+from workers.images import Preprocess, image_size
 
 LARGEST = 2**31 - 1
 CHUNK = 4096  # pairs that exist as Python objects at a time
@@ -106,10 +105,11 @@ def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: Ru
     rows = islice(_rows(dataset, mapping, excluded), config.dataset.limit)
     layout = _Layout(config.batch, config.shard_size)
     digest = hashlib.sha256()
+    images = open_root(dataset.root)
     while chunk := list(islice(rows, CHUNK)):
         digest.update(json.dumps(chunk).encode())
         for row in chunk:
-            layout.add(_shape(row, Path(dataset.root), preprocess), row)
+            layout.add(_shape(row, images, preprocess), row)
     table, shards = layout.finish()
     return Plan(table, shards, dict(sorted(excluded.items())), digest.hexdigest())
 
@@ -151,17 +151,11 @@ def _targets(pair: Pair, mapping: dict[int, tuple[int, ...]]) -> list[int] | Non
     return list(mapping.get(pair.class_id, ())) if pair.known else []
 
 
-def _shape(row: Row, root: Path, preprocess: Preprocess) -> object:
+def _shape(row: Row, images: Folder, preprocess: Preprocess) -> object:
     """Input shape of a row's image, None if that cannot be known before decoding."""
     if preprocess.crop is not None:
         return preprocess.input_shape(1, 1)
     size = row["width"], row["height"]
     if None in size:
-        if not (root / row["path"]).is_file():
-            return None
-        try:
-            with Image.open(root / row["path"]) as image:
-                size = image.size
-        except Exception:  # decoders raise nearly anything; the worker will say what is wrong
-            return None
+        size = image_size(images, row["path"]) or (0, 0)
     return preprocess.input_shape(*size) if min(size) > 0 else None

@@ -10,9 +10,11 @@ import pyarrow as pa
 import torch
 
 from pipeline.config import ConfigError, RunConfig, build_config, merge
-from pipeline.datasets import Dataset, open_dataset
+from pipeline.datasets import Dataset, open_dataset, unreachable
 from pipeline.plan import make_plan
 from storage import Kind, Run
+from storage.files import HIDDEN, printable
+from storage.folder import open_root
 from workers.networks import Network, load_network
 from workers.split import split_network
 from workers.worker import WorkerSpec
@@ -64,7 +66,10 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         raise ConfigError(
             f"target {config.dataset.target}: {network.name} has outputs 0 to {network.outputs - 1}."
         )
-    plan = make_plan(dataset, network.outputs, network.preprocess, config)
+    try:
+        plan = make_plan(dataset, network.outputs, network.preprocess, config)
+    except OSError as error:
+        raise unreachable(dataset.root, error) from error
     # The pairs belong to the identity: a list that changed since would not fit the committed shards.
     identity = {
         "config": config.identity(),
@@ -80,7 +85,7 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         return existing, True
     if plan.table.num_rows == 0:
         raise ConfigError(
-            f"There is nothing to do: {config.dataset.name} at {config.dataset.root} gives no pair "
+            f"There is nothing to do: {config.dataset.name} at {printable(dataset.root)} gives no pair "
             f"for {config.network.name} (classes without a network output: {plan.excluded or 'none'})."
         )
     for name, count in plan.excluded.items():
@@ -90,13 +95,13 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         **identity,
         "kind": (Kind.SPATIAL if config.method == "spatial" else Kind.CHANNEL).value,
         "dataset": {
-            "root": dataset.root,
+            "root": printable(dataset.root),
             "classes": list(dataset.classes),
             "pairs": plan.table.num_rows,
             "shards": plan.shards,
             "excluded": plan.excluded,
         },
-        "weights": config.network.weights,
+        "weights": config.network.weights and printable(config.network.weights),
         "versions": versions(),
     }
     return Run.create(out, manifest, plan.table), False
@@ -141,12 +146,13 @@ def stored_config(run: Run, root: str | None, weights: str | None) -> RunConfig:
         root, weights: where dataset and weights lie now; None = where they were.
 
     Raises:
-        ConfigError: run.json holds no configuration of this version.
+        ConfigError: run.json holds no configuration of this version, or a place without its credentials.
     """
-    there = {
-        "dataset": {"root": root or run.manifest["dataset"]["root"]},
-        "network": {"weights": weights or run.manifest["weights"]},
-    }
+    root, weights = root or run.manifest["dataset"]["root"], weights or run.manifest["weights"]
+    for flag, place in (("--root", root), ("--weights", weights)):
+        if place and HIDDEN in place:
+            raise ConfigError(f"{place} was given with credentials, which no run stores: give {flag} again.")
+    there = {"dataset": {"root": root}, "network": {"weights": weights}}
     return build_config(merge(run.manifest["config"], there))
 
 
@@ -155,7 +161,7 @@ def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_shar
     return WorkerSpec(
         network=network_arguments(config),
         method=config.spatial if config.method == "spatial" else config.channel,
-        root=str(Path(config.dataset.root).expanduser().absolute()),
+        root=open_root(config.dataset.root).root,  # workers may run in another directory
         run=run.uri,
         seed=config.seed,
         threads=config.threads,

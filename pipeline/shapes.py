@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from pipeline.pairs import Box, Dataset, DatasetError
 from pipeline.voc import open_voc
+from storage.folder import open_root
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
@@ -62,7 +63,7 @@ def open_shapes(root: Path, split: str, seed: int = 0) -> Dataset:
     drawn = (folder / "seed.txt").read_text().strip() if (folder / "seed.txt").exists() else "unknown"
     if drawn != str(seed):
         raise DatasetError(f"{folder}: holds shapes of seed {drawn}, not {seed}; give another root")
-    return replace(open_voc(root, split, vocabulary="shapes"), name="shapes")
+    return replace(open_voc(open_root(str(root)), split, vocabulary="shapes"), name="shapes")
 
 
 def make_shapes(root: Path, train: int, test: int, size: int = 128, seed: int = 0) -> None:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pipeline.coco import COCO_CLASSES
 from pipeline.pairs import Dataset, DatasetError
 from pipeline.voc import VOC_CLASSES
+from storage.files import printable
 
 IMAGENET_OUTPUTS = 1000
 
@@ -33,7 +34,7 @@ def class_targets(dataset: Dataset, outputs: int) -> dict[int, tuple[int, ...]]:
     translated = dataset.vocabulary in _TRANSLATED
     also = f", or one trained on ImageNet ({IMAGENET_OUTPUTS} outputs)" if translated else ""
     raise DatasetError(
-        f"the network has {outputs} outputs, but {dataset.name} in {dataset.root} has "
+        f"the network has {outputs} outputs, but {dataset.name} in {printable(dataset.root)} has "
         f"{len(dataset.classes)} classes; use a network with {len(dataset.classes)} outputs{also}"
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -17,6 +17,8 @@ from pipeline.pairs import (
     read_text,
     unknown_pair,
 )
+from storage.files import split as split_place
+from storage.folder import FileFault, Folder, open_place
 
 VOC_CLASSES = (
     "aeroplane",
@@ -43,6 +45,8 @@ VOC_CLASSES = (
 
 Flags = dict[str, tuple[bool, ...]]
 
+_SETS = "ImageSets/Main"
+
 
 class _Object(NamedTuple):
     name: str
@@ -51,7 +55,7 @@ class _Object(NamedTuple):
 
 
 def open_voc(
-    root: Path, split: str | None, difficult_list: Path | None = None, vocabulary: str = "voc"
+    root: Folder, split: str | None, difficult_list: str | None = None, vocabulary: str = "voc"
 ) -> Dataset:
     """VOC in `root`: the folder around VOCdevkit, VOCdevkit, or one VOC<year>.
 
@@ -62,68 +66,76 @@ def open_voc(
     Raises:
         DatasetError: a folder or list is missing, or a list cannot be read.
     """
-    year_folder, image_set = _find_split(root, split)
-    source = year_folder / "ImageSets" / "Main" / f"{image_set}.txt"
-    lines = read_text(source, "restore the list or choose another split").splitlines()
+    prefix, image_set = _find_split(root, split)
+    source = f"{prefix}{_SETS}/{image_set}.txt"
+    lines = read_text(root, source, "restore the list or choose another split").splitlines()
     # An image listed twice is one image.
-    ids = list(dict.fromkeys(check_inside(line.split()[0], source) for line in lines if line.strip()))
-    classes = _read_classes(year_folder / "classes.txt")
-    flags = None if difficult_list is None else _read_flags(difficult_list, len(classes))
+    names = (line.split()[0] for line in lines if line.strip())
+    ids = list(dict.fromkeys(check_inside(name, root.show(source)) for name in names))
+    classes = _read_classes(root, f"{prefix}classes.txt")
+    flags = None if difficult_list is None else _read_flags(*open_place(difficult_list), len(classes))
     if vocabulary == "voc" and classes != VOC_CLASSES:
         vocabulary = "none"
-    prefix = year_folder.relative_to(root).as_posix()
-    pairs = partial(_pairs, root, "" if prefix == "." else f"{prefix}/", ids, classes, flags)
-    return Dataset("voc", str(root), classes, vocabulary, pairs)
+    pairs = partial(_pairs, root, prefix, ids, classes, flags)
+    return Dataset("voc", root.root, classes, vocabulary, pairs)
 
 
-def _find_split(root: Path, split: str | None) -> tuple[Path, str]:
-    """The VOC<year> folder and the name of the image set."""
-    candidates = [root, *sorted(root.glob("VOC*")), *sorted(root.glob("VOCdevkit/VOC*"))]
-    years = {path.name.removeprefix("VOC"): path for path in candidates if (path / "ImageSets/Main").is_dir()}
+def _find_split(root: Folder, split: str | None) -> tuple[str, str]:
+    """The VOC<year> folder, "" or with a slash behind it, and the name of the image set."""
+    candidates = [""]
+    for parent in ("", "VOCdevkit/"):
+        candidates += [f"{parent}{name}/" for name in root.names(parent)[1] if name.startswith("VOC")]
+    years = {_year(root, path): path for path in candidates if root.is_dir(f"{path}{_SETS}")}
     if not years:
-        raise DatasetError(f"{root}: no VOC<year>/ImageSets/Main found; give the folder that holds VOCdevkit")
-    splits = [f"{year}:{name}" for year, path in years.items() for name in _list_sets(path)]
+        raise DatasetError(
+            f"{root.show()}: no VOC<year>/ImageSets/Main found; give the folder that holds VOCdevkit"
+        )
+    splits = [f"{year}:{name}" for year, path in years.items() for name in _list_sets(root, path)]
     matches = [name for name in splits if split and name in (split, f"{name.split(':')[0]}:{split}")]
     if len(matches) != 1:
         problem = "no split given" if not split else f"{len(matches)} splits match {split!r}"
-        raise DatasetError(f"{root}: {problem}; choose one of: {list_or_none(splits)}")
+        raise DatasetError(f"{root.show()}: {problem}; choose one of: {list_or_none(splits)}")
     year, _, image_set = matches[0].partition(":")
     return years[year], image_set
 
 
-def _list_sets(year_folder: Path) -> list[str]:
+def _year(root: Folder, path: str) -> str:
+    """The year of a folder of `_find_split`; the root itself may be one."""
+    return PurePosixPath(path or split_place(root.root)[1]).name.removeprefix("VOC")
+
+
+def _list_sets(root: Folder, prefix: str) -> list[str]:
     # VOC keeps a list per class and set (such as dog_test.txt) beside the lists of whole sets.
-    names = [path.stem for path in (year_folder / "ImageSets" / "Main").glob("*.txt")]
+    names = [name[:-4] for name in root.names(f"{prefix}{_SETS}")[0] if name.endswith(".txt")]
     return sorted(name for name in names if name.rpartition("_")[0] not in VOC_CLASSES)
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
-    if not path.exists():
+def _read_classes(root: Folder, path: str) -> tuple[str, ...]:
+    if not root.is_file(path):
         return VOC_CLASSES
-    return tuple(
-        line.strip() for line in read_text(path, "write one class a line").splitlines() if line.strip()
-    )
+    lines = read_text(root, path, "write one class a line").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
 
 
-def _read_flags(path: Path, classes: int) -> Flags:
+def _read_flags(folder: Folder, path: str, classes: int) -> Flags:
     fix = f"each line must be an image id and {classes} flags 0 or 1"
     flags: Flags = {}
-    for number, line in enumerate(read_text(path, fix).splitlines(), 1):
+    for number, line in enumerate(read_text(folder, path, fix).splitlines(), 1):
         image_id, *values = line.split() or [""]
         if image_id and (len(values) != classes or not set(values) <= {"0", "1"}):
-            raise DatasetError(f"{path}, line {number}: {fix}")
+            raise DatasetError(f"{folder.show(path)}, line {number}: {fix}")
         flags[image_id] = tuple(value == "1" for value in values)
     return flags
 
 
 def _pairs(
-    root: Path, prefix: str, ids: list[str], classes: tuple[str, ...], flags: Flags | None
+    root: Folder, prefix: str, ids: list[str], classes: tuple[str, ...], flags: Flags | None
 ) -> Iterator[Pair]:
     for image_id in ids:
         path = f"{prefix}JPEGImages/{image_id}.jpg"
         try:
-            width, height, objects = _parse(root / f"{prefix}Annotations/{image_id}.xml")
-        except (OSError, ElementTree.ParseError, ValueError, OverflowError, LookupError):
+            width, height, objects = _parse(root.read(f"{prefix}Annotations/{image_id}.xml"))
+        except (FileFault, ElementTree.ParseError, ValueError, OverflowError, LookupError):
             # One broken annotation must not cost the other images.
             yield unknown_pair(image_id, path)
             continue
@@ -153,14 +165,13 @@ def _pairs(
             yield unknown_pair(image_id, path, name)
 
 
-def _parse(path: Path) -> tuple[int, int, list[_Object]]:
+def _parse(annotation: bytes) -> tuple[int, int, list[_Object]]:
     """Width, height and objects of an annotation.
 
     Raises:
-        OSError: it is missing.
         ElementTree.ParseError, ValueError, OverflowError, LookupError: it is broken.
     """
-    tree = ElementTree.parse(path).getroot()
+    tree = ElementTree.fromstring(annotation)
     return _int(tree, "size/width"), _int(tree, "size/height"), [_object(o) for o in tree.findall("object")]
 
 

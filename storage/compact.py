@@ -21,7 +21,7 @@ def compact(run: Run) -> Iterator[str]:
     missing = run.missing()
     if missing:
         raise RunError(
-            f"{len(missing)} shards of {run.uri} are missing. "
+            f"{len(missing)} shards of {run.place()} are missing. "
             "Repeat its `extremal run` command until it is complete, then compact."
         )
     for kind in (run.kind, Kind.POINTS, Kind.FAILURES):

@@ -25,7 +25,17 @@ import pyarrow.csv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from storage.files import exists, list_files, open_filesystem, remove, sweep_temps, write_bytes
+from storage.files import (
+    PlaceError,
+    exists,
+    join,
+    list_files,
+    open_filesystem,
+    printable,
+    remove,
+    sweep_temps,
+    write_bytes,
+)
 from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
 
 IDENTITY = ("config", "model", "data")
@@ -92,8 +102,10 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str, str]:
     """Filesystem, path, and a URI that means the same in every process: local paths become absolute."""
     try:
         filesystem, root = open_filesystem(uri)
-    except (ValueError, OSError) as error:
-        raise RunError(f"{uri} is no place for a run: {error}. Give a folder or an s3:// URI.") from error
+    except (PlaceError, OSError) as error:
+        raise RunError(
+            f"{printable(uri)} is no place for a run: {error}. Give a folder or an s3:// or gs:// URI."
+        ) from error
     return filesystem, root, uri if "://" in uri else root
 
 
@@ -116,12 +128,16 @@ def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
 
 @dataclass(frozen=True)
 class Run:
-    """An existing run. `manifest` is the content of run.json."""
+    """An existing run. `manifest` is the content of run.json; `uri` may hold credentials, `place` never."""
 
     uri: str
     filesystem: pafs.FileSystem
     root: str
     manifest: dict[str, Any]
+
+    def place(self, name: str = "") -> str:
+        """The URI of the run, or of a file in it, to be shown or stored."""
+        return printable(join(self.uri, name) if name else self.uri)
 
     # ---- making and finding -------------------------------------------------------------------
 
@@ -135,20 +151,27 @@ class Run:
         filesystem, root, uri = _locate(uri)
         path = f"{root}/run.json"
         try:
-            if not exists(filesystem, path):
-                return None
+            found = exists(filesystem, path)
+        except OSError as error:
+            raise RunError(
+                f"{printable(uri)} cannot be reached: {error}. Check the address, credentials and network."
+            ) from error
+        if not found:
+            return None
+        try:
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
             version = manifest["schema_version"]
             _ = [manifest[key] for key in (*IDENTITY, "kind", "config_hash")]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(
-                f"{uri}/run.json is not readable ({error}). Restore it or choose another directory."
+                f"{printable(join(uri, 'run.json'))} is not readable ({error}). "
+                "Restore it or choose another directory."
             ) from error
         if version != SCHEMA_VERSION:
             raise RunError(
-                f"{uri} was written with schema version {version}, this code reads {SCHEMA_VERSION}. "
-                "Use the matching version of extremal or a new output directory."
+                f"{printable(uri)} was written with schema version {version}, this code reads "
+                f"{SCHEMA_VERSION}. Use the matching version of extremal or a new output directory."
             )
         return cls(uri, filesystem, root, manifest)
 
@@ -161,7 +184,9 @@ class Run:
         """
         run = cls.find(uri)
         if run is None:
-            raise RunError(f"No run at {uri}: it has no run.json. Give the --out of an `extremal run`.")
+            raise RunError(
+                f"No run at {printable(uri)}: it has no run.json. Give the --out of an `extremal run`."
+            )
         return run
 
     @classmethod
@@ -188,8 +213,8 @@ class Run:
                 filesystem.create_dir(f"{root}/{kind.value}", recursive=True)
                 if any(_is_shard(info.base_name) for info in list_files(filesystem, f"{root}/{kind.value}")):
                     raise RunError(
-                        f"{root}/{kind.value} holds shards, but {uri} has no run.json that says of what. "
-                        "Restore run.json, or choose another directory."
+                        f"{root}/{kind.value} holds shards, but {printable(uri)} has no run.json that "
+                        "says of what. Restore run.json, or choose another directory."
                     )
             # So that a reader's `failures/*.parquet` finds a file before anything has failed.
             nothing = parquet_bytes(SCHEMAS[Kind.FAILURES].empty_table())
@@ -199,7 +224,8 @@ class Run:
             write_bytes(filesystem, f"{root}/run.json", json.dumps(full, indent=2).encode())
         except OSError as error:
             raise RunError(
-                f"Cannot write the run directory {uri}: {error}. Check its permissions and free space."
+                f"Cannot write the run directory {printable(uri)}: {error}. "
+                "Check its permissions and free space."
             ) from error
         return cls(uri, filesystem, root, full)
 
@@ -212,7 +238,7 @@ class Run:
         lines = diff({key: self.manifest[key] for key in IDENTITY}, _as_stored(identity))
         if lines:
             raise ConfigMismatch(
-                f"{self.uri} holds a run with another configuration (stored -> yours):\n  "
+                f"{self.place()} holds a run with another configuration (stored -> yours):\n  "
                 + "\n  ".join(lines)
                 + "\nRepeat the stored options to resume it, or choose another --out."
             )
@@ -250,15 +276,25 @@ class Run:
             )
         except _DAMAGE as error:
             raise RunError(
-                f"{self.uri}/plan.parquet is not readable ({error}). Restore it or start a new run."
+                f"{self.place('plan.parquet')} is not readable ({error}). Restore it or start a new run."
             ) from error
 
     def _shards_of(self, kind: Kind) -> list[int]:
-        names = [info.base_name for info in list_files(self.filesystem, f"{self.root}/{kind.value}")]
+        names = [info.base_name for info in self._list(kind)]
         return sorted(int(name[6:-8]) for name in names if _is_shard(name))
 
+    def _list(self, kind: Kind) -> list[pafs.FileInfo]:
+        try:
+            return list_files(self.filesystem, f"{self.root}/{kind.value}")
+        except OSError as error:
+            raise RunError(f"Cannot list the shards of {self.place()}: {error}.") from error
+
     def committed(self) -> list[int]:
-        """Numbers of the committed shards, ascending."""
+        """Numbers of the committed shards, ascending.
+
+        Raises:
+            RunError: the directory cannot be listed.
+        """
         return self._shards_of(self.kind)
 
     def commit(self, shard: int, tables: Mapping[Kind, pa.Table]) -> None:
@@ -427,9 +463,10 @@ class Run:
 
     def commit_times(self) -> dict[int, float]:
         """When each committed shard was written, seconds since the epoch, by the store's clock."""
-        infos = list_files(self.filesystem, f"{self.root}/{self.kind.value}")
         return {
-            int(info.base_name[6:-8]): info.mtime.timestamp() for info in infos if _is_shard(info.base_name)
+            int(info.base_name[6:-8]): info.mtime.timestamp()
+            for info in self._list(self.kind)
+            if _is_shard(info.base_name)
         }
 
     def calls(self) -> list[dict[str, Any]]:
@@ -459,7 +496,7 @@ class Run:
             hidden: columns too long for a CSV that people read.
 
         Returns:
-            the URI of the CSV.
+            the place of the CSV.
 
         Raises:
             RunError: the directory cannot be written.
@@ -480,4 +517,4 @@ class Run:
             raise RunError(
                 f"Cannot write {folder}/{name}.csv: {error}. Check permissions and free space."
             ) from error
-        return f"{self.uri.rstrip('/')}/scores/{name}.csv"
+        return self.place(f"scores/{name}.csv")

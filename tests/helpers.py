@@ -52,7 +52,10 @@ def manifest(kind: Kind, **config: Any) -> dict[str, Any]:
 
 
 def make_run(
-    path: Path, kind: Kind, shards: Mapping[int, Mapping[Kind, Sequence[Mapping[str, Any]]]], **config: Any
+    path: Path | str,
+    kind: Kind,
+    shards: Mapping[int, Mapping[Kind, Sequence[Mapping[str, Any]]]],
+    **config: Any,
 ) -> Run:
     """A run at `path` with these shards, committed in the order of the mapping."""
     run = Run.create(str(path), manifest(kind, **config), plan(sorted(shards)))

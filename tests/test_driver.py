@@ -139,7 +139,7 @@ def command(shapes: Path, tmp_path: Path) -> list[str]:
     return [sys.executable, "-m", "jobs.cli", "run", "--config", str(toml), "--actors", "1"]
 
 
-def start(command: list[str], out: Path) -> "subprocess.Popen[str]":
+def start(command: list[str], out: Path | str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, "--out", str(out)],
@@ -151,7 +151,7 @@ def start(command: list[str], out: Path) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for_a_shard(out: Path, process: "subprocess.Popen[str]") -> Run:
+def wait_for_a_shard(out: Path | str, process: "subprocess.Popen[str]") -> Run:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         run = Run.find(str(out))

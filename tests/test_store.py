@@ -19,7 +19,18 @@ from helpers import make_run, manifest, plan, rows
 import storage.run
 from storage import ConfigMismatch, Kind, Run, RunError
 from storage.compact import compact
-from storage.files import STALE_TEMP_S, list_files, open_filesystem, remove, sweep_temps, write_bytes
+from storage.files import (
+    STALE_TEMP_S,
+    PlaceError,
+    join,
+    list_files,
+    open_filesystem,
+    printable,
+    remove,
+    split,
+    sweep_temps,
+    write_bytes,
+)
 from storage.schema import PLAN, SCHEMAS
 
 LOCAL = pafs.LocalFileSystem()
@@ -450,5 +461,42 @@ def test_folders_and_uris(tmp_path: Path) -> None:
     assert list_files(LOCAL, str(tmp_path / "none")) == []
     assert open_filesystem(f"{tmp_path}/") == (LOCAL, str(tmp_path))
     assert open_filesystem(f"file://{tmp_path}/")[1] == str(tmp_path)
-    with pytest.raises(ValueError):
+    with pytest.raises(PlaceError):
         open_filesystem("nonsense://run")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://KEY:SECRET@bucket/run?scheme=http", "s3://***@bucket/run?scheme=http"),
+        ("s3://KEY:SEC/R:E@T@bucket/run", "s3://***@bucket/run"),
+        ("bad: 's3://KEY:SECRET@bucket/run'", "bad: 's3://***@bucket/run'"),
+        (
+            "s3://bucket/run?access_key=KEY&scheme=http&Token=T",
+            "s3://bucket/run?access_key=***&scheme=http&Token=***",
+        ),
+        ("gs://anonymous@bucket/run", "gs://anonymous@bucket/run"),
+        ("s3://bucket/a@b:c/run", "s3://bucket/a@b:c/run"),
+        ("/local/a:b@c/run", "/local/a:b@c/run"),
+    ],
+)
+def test_credentials_are_not_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_names_go_before_the_parameters_of_a_uri() -> None:
+    assert join("s3://bucket/run/?scheme=http", "run.json") == "s3://bucket/run/run.json?scheme=http"
+    assert join("/runs/a?b/", "run.json") == "/runs/a?b/run.json"
+    assert split("s3://bucket/lists/a%20b.csv?scheme=http") == ("s3://bucket/lists?scheme=http", "a b.csv")
+    assert split("lists/a.csv") == ("lists", "a.csv")
+
+
+def test_parameters_of_an_s3_uri() -> None:
+    address = "endpoint_override=localhost%3A1&scheme=http&anonymous=true"
+    assert open_filesystem(f"s3://bucket/a%20b#c/run/?{address}")[1] == "bucket/a b#c/run"
+    for wrong, message in (
+        ("patience=5", "unknown parameter patience; known are region"),
+        ("anonymous=perhaps", "'perhaps' is neither true nor false"),
+    ):
+        with pytest.raises(PlaceError, match=message):
+            open_filesystem(f"s3://bucket/run?{wrong}")

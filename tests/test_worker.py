@@ -39,12 +39,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def config(root: Path, **changes: Any) -> RunConfig:
+def config(root: Path | str, **changes: Any) -> RunConfig:
     tree = merge(merge(method_trees("torchray"), SETTINGS), {"dataset": {"root": str(root)}})
     return build_config(merge(tree, changes))
 
 
-def compute(settings: RunConfig, out: Path) -> Run:
+def compute(settings: RunConfig, out: Path | str) -> Run:
     run, _ = prepare(settings, str(out))
     worker = Worker(worker_spec(settings, run, "cpu"))
     for shard in dict.fromkeys(run.plan(["shard"])["shard"].to_pylist()):

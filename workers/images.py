@@ -1,6 +1,5 @@
 """Image files to network inputs: decoding, resizing, cropping, normalising."""
 
-import errno
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,14 +12,11 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from storage.folder import OF_THE_FILE, FileFault, Folder, open_place
+
 F: Any = functional  # torchvision's own types know tensors only
 # PIL only warns up to twice its own limit; here the limit is an error. Pixels.
 MAX_PIXELS = 89_478_485
-
-
-# Errors of the operating system that say something of the file and not of the machine.
-_OF_THE_FILE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
-_OF_THE_FILE |= {errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class ImageError(Exception):
@@ -35,12 +31,55 @@ def decode(source: bytes | str | Path) -> Image.Image:
 
     Raises:
         ImageError: missing, empty, truncated, corrupt, too large, or of a format without a meaning in RGB.
+        OSError: the storage or the machine is at fault, and another attempt may succeed.
     """
-    name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return _decode(source, f"image of {len(source)} bytes")
+    return load(*open_place(str(source)))
+
+
+def load(folder: Folder, path: str) -> Image.Image:
+    """The image at a path below a folder.
+
+    Raises:
+        ImageError, OSError: as `decode`.
+    """
     try:
-        if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
-            raise ImageError(f"{name}: not a regular file")  # reading a pipe would wait for ever
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        content = folder.read(path)
+    except FileFault as fault:
+        raise ImageError(f"{folder.show(path)}: {fault}") from fault
+    return _decode(content, folder.show(path))
+
+
+def image_size(folder: Folder, path: str) -> tuple[int, int] | None:
+    """Width and height of the image at a path below a folder, None if it is none.
+
+    Raises:
+        OSError: the storage or the machine is at fault.
+    """
+    try:
+        file = folder.open(path)
+    except FileFault:
+        return None
+    with file:
+        try:
+            with Image.open(file) as image:
+                return image.size
+        except OSError as error:
+            if not _of_the_image(error):
+                raise
+        except Exception:  # as in _decode; the worker will say what is wrong
+            pass
+    return None
+
+
+def _of_the_image(error: OSError) -> bool:
+    """Whether PIL complains of the image, without an error number, or the machine failed under it."""
+    return error.errno is None or error.errno in OF_THE_FILE
+
+
+def _decode(content: bytes, name: str) -> Image.Image:
+    try:
         if not content:
             raise ImageError(f"{name}: the file is empty")
         with Image.open(BytesIO(content)) as image:
@@ -50,11 +89,8 @@ def decode(source: bytes | str | Path) -> Image.Image:
     except ImageError:
         raise
     except OSError as error:
-        # Lost storage or too many open files are no fault of the image: the shard is tried again.
-        if error.errno is not None and error.errno not in _OF_THE_FILE:
+        if not _of_the_image(error):  # the shard is tried again
             raise
-        if isinstance(error, FileNotFoundError):
-            raise ImageError(f"{name}: no such file") from None
         raise ImageError(f"{name}: {_cause(error)}") from error
     # Decoders of corrupt files raise nearly anything: SyntaxError, ValueError, struct.error, ...
     except Exception as error:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 
 from storage import Kind, Run
+from storage.folder import open_root
 from storage.schema import SCHEMAS
 from workers.channel import channel_attribution
 from workers.config import ChannelConfig, Precision, SpatialConfig
-from workers.images import ImageError, decode
+from workers.images import ImageError, load
 from workers.networks import Network, NetworkError, load_network
 from workers.points import locate
 from workers.rows import (
@@ -45,7 +45,7 @@ class WorkerSpec:
     Attributes:
         network: arguments of `load_network`.
         method: the config of the method to run.
-        root: folder that the plan's paths are relative to.
+        root: folder or URI that the plan's paths are relative to.
         run: URI of the run.
         device: torch device, None = a GPU if there is one.
         threads: CPU threads of torch; part of a run's identity, since sums depend on it.
@@ -96,6 +96,7 @@ class Worker:
         # Masks at once for each input shape, as measured or as left when memory ran out.
         self.slots: dict[tuple[int, ...], int] = {}
         self.run = Run.open(spec.run)
+        self._images = open_root(spec.root)
         expected = self.run.manifest["model"]["weights_sha256"]
         if self.network.fingerprint != expected:
             raise NetworkError(
@@ -162,7 +163,7 @@ class Worker:
                 continue
             try:
                 if row["path"] != path:  # the pairs of an image stand side by side
-                    opened = decode(Path(self.spec.root) / row["path"])
+                    opened = load(self._images, row["path"])
                     tensor = self.network.preprocess(opened)
                     image, path = opened, row["path"]
                 check_size(row, image.size)

@@ -25,7 +25,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "status", "score", "classes", "explain"])
+@pytest.mark.parametrize("command", ["demo", "run", "submit", "status", "score", "classes", "explain"])
 def test_help_teaches_with_examples(command: str) -> None:
     result = runner.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0

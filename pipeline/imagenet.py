@@ -4,6 +4,8 @@ import csv
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from importlib.resources import files
+from io import StringIO
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -36,6 +38,11 @@ def imagenet_wnids() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
+def _indices() -> dict[str, int]:
+    return {wnid: index for index, wnid in enumerate(imagenet_wnids())}
+
+
+@lru_cache(maxsize=1)
 def imagenet_classes() -> tuple[str, ...]:
     """The 1000 class names, as torchvision has them."""
     from torchvision.models import ResNet50_Weights
@@ -57,10 +64,11 @@ def open_imagenet(root: Folder, split: str | None, labels: str | None = None) ->
         if not root.is_dir(split):
             names = root.names()[1]
             raise DatasetError(f"{root.show(split)}: no such folder; choose one of: {list_or_none(names)}")
-    if labels is not None:
-        pairs = partial(_labelled_pairs, root, split, _read_labels(*open_place(labels)))
-    elif root.is_file("labels.csv"):
-        pairs = partial(_labelled_pairs, root, split, _read_labels(root, "labels.csv"))
+    if labels is not None or root.is_file("labels.csv"):
+        place, path = open_place(labels) if labels is not None else (root, "labels.csv")
+        if next(_read_labels(place, path), None) is None:
+            raise DatasetError(f"{place.show(path)}: no labels; {_LABELS_FIX}")
+        pairs = partial(_labelled_pairs, root, split, place, path)
     else:
         pairs = partial(_folder_pairs, root, split or "", _class_folders(root, split or ""))
     return Dataset("imagenet", root.root, imagenet_classes(), "imagenet", pairs)
@@ -86,44 +94,52 @@ def _folder_pairs(root: Folder, split: str, names: list[str]) -> Iterator[Pair]:
 def _pair(path: str, label: str, wnid: str = "") -> Pair:
     """The pair of a label that is an index or a wnid; an index must agree with `wnid`, if there is one."""
     wnids, classes = imagenet_wnids(), imagenet_classes()
-    class_id = int(label) if label.isdecimal() else wnids.index(label) if label in wnids else -1
+    class_id = int(label) if label.isdecimal() else _indices().get(label, -1)
     known = 0 <= class_id < len(wnids) and wnid in ("", wnids[class_id])
     if not known:
         return unknown_pair(stem(path), path, f"{label} {wnid}".strip())
     return Pair(stem(path), path, class_id, classes[class_id])
 
 
-def _labelled_pairs(root: Folder, split: str | None, labels: list[_Label]) -> Iterator[Pair]:
+def _labelled_pairs(root: Folder, split: str | None, place: Folder, labels: str) -> Iterator[Pair]:
     folders = [f"{split}/"] * bool(split) + ["", "images/"]
-    for file, label, wnid in labels:
+    for file, label, wnid in _read_labels(place, labels):
         paths = [folder + file for folder in folders]
         # A file that is nowhere keeps its pair: decoding will fail, and say so in the run's failures.
         yield _pair(next((path for path in paths if root.is_file(path)), paths[0]), label, wnid)
 
 
-def _read_labels(folder: Folder, path: str) -> list[_Label]:
-    lines = [line for line in read_text(folder, path, _LABELS_FIX).splitlines() if line.strip()]
+def _read_labels(folder: Folder, path: str) -> Iterator[_Label]:
+    """Labels one after the other: there may be millions.
+
+    Raises:
+        DatasetError: a line is wrong, when it is reached.
+    """
     source = folder.show(path)
-    labels = _parse_csv(source, lines) if lines and "," in lines[0] else _parse_plain(source, lines)
-    if not labels:
-        raise DatasetError(f"{source}: no labels; {_LABELS_FIX}")
-    for label in labels:
+    lines = (line for line in StringIO(read_text(folder, path, _LABELS_FIX)) if line.strip())
+    first = next(lines, "")
+    parse = _parse_csv if "," in first else _parse_plain
+    for label in parse(source, chain([first] if first else [], lines)):
         check_inside(label.file, source)
-    return labels
+        yield label
 
 
-def _parse_csv(source: str, lines: list[str]) -> list[_Label]:
-    reader = csv.DictReader(lines, restval="", skipinitialspace=True)
-    if not {"file", "label"} <= set(reader.fieldnames or ()):
-        raise DatasetError(f"{source}: its header is {lines[0]!r}; {_LABELS_FIX}")
-    return [_Label(row["file"], row["label"].strip(), row.get("wnid", "").strip()) for row in reader]
+def _parse_csv(source: str, lines: Iterator[str]) -> Iterator[_Label]:
+    reader = csv.reader(lines, skipinitialspace=True)
+    header = next(reader)
+    if not {"file", "label"} <= set(header):
+        raise DatasetError(f"{source}: its header is {','.join(header)!r}; {_LABELS_FIX}")
+    file, label, wnid = (header.index(name) if name in header else -1 for name in _Label._fields)
+    for row in reader:
+        cells = row + [""] * (len(header) - len(row))
+        yield _Label(cells[file], cells[label].strip(), cells[wnid].strip() if wnid >= 0 else "")
 
 
-def _parse_plain(source: str, lines: list[str]) -> list[_Label]:
-    labels = []
+def _parse_plain(source: str, lines: Iterator[str]) -> Iterator[_Label]:
     for number, line in enumerate(lines, 1):
         fields = line.rsplit(maxsplit=1)
         if len(fields) != 2:
-            raise DatasetError(f"{source}, entry {number}: {line!r} is not a file and a label; {_LABELS_FIX}")
-        labels.append(_Label(fields[0].strip(), fields[1], ""))
-    return labels
+            raise DatasetError(
+                f"{source}, entry {number}: {line.strip()!r} is not a file and a label; {_LABELS_FIX}"
+            )
+        yield _Label(fields[0].strip(), fields[1], "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 from storage.folder import FileFault, Folder
 
@@ -68,12 +68,12 @@ def is_difficult(area: int, width: int, height: int, other_classes: bool) -> boo
 
 def is_image(name: str) -> bool:
     """Whether a file name has an image's suffix; hidden files (such as `._x.jpg`) are not images."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def stem(path: str) -> str:
     """A posix path without its suffix, folders kept."""
-    return str(PurePosixPath(path).with_suffix(""))
+    return splitext(path)[0]
 
 
 def check_inside(name: str, source: str) -> str:
@@ -82,8 +82,8 @@ def check_inside(name: str, source: str) -> str:
     Raises:
         DatasetError: it is empty, absolute or climbs with "..".
     """
-    path = PurePosixPath(name)
-    if path == PurePosixPath() or path.is_absolute() or ".." in path.parts:
+    parts = set(name.split("/"))
+    if parts <= {"", "."} or ".." in parts or name.startswith("/"):
         raise DatasetError(f"{source}: {name!r} is no name below the dataset's folder; correct it")
     return name
 

@@ -145,7 +145,8 @@ class _LocalFolder(Folder):
         return file
 
     def is_file(self, path: str) -> bool:
-        return (self._root / path).is_file()
+        # A million times while planning: pathlib would take ten times as long.
+        return os.path.isfile(f"{self.root}/{path}")
 
     def is_dir(self, path: str = "") -> bool:
         return (self._root / path).is_dir()

@@ -1,6 +1,7 @@
 """The command `extremal`. Heavy modules are imported inside the commands: help must be instant."""
 
 import logging
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,10 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda. [default: a GPU i
 
 def main() -> None:
     """Entry point of the command."""
+    if not os.environ.get("RAY_ADDRESS"):
+        # Read when ray is imported. Without what Ray calls a cluster here, a Ray that we start listens on
+        # loopback alone; otherwise on every interface.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     app()
 
 

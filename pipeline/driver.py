@@ -104,7 +104,7 @@ class _Busy:
 
 
 def start_ray(pool: Pool, threads: int) -> int:
-    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine, for no one else to reach.
+    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine.
 
     Returns:
         The number of actors.
@@ -121,7 +121,6 @@ def start_ray(pool: Pool, threads: int) -> int:
             cpus = max(os.cpu_count() or 1, (pool.actors or 1) * threads)
             # `local`: another Ray may run on this machine, and would refuse these numbers.
             options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-            options["_node_ip_address"] = "127.0.0.1"
             # Nothing but numbers passes through the object store.
             options["object_store_memory"] = 100 * 1024**2
         try:

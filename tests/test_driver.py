@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,38 @@ def start(command: list[str], out: Path | str) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def listening(pid: int) -> set[str]:
+    """Local addresses, as /proc/net has them, on which a process and those below it accept connections."""
+    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid="], text=True).splitlines()
+    parents = {int(child): int(parent) for child, parent in (line.split() for line in lines)}
+
+    def below(process: int) -> bool:
+        while process in parents and process != pid:
+            process = parents[process]
+        return process == pid
+
+    sockets = set()
+    for process in filter(below, parents):
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    sockets.add(os.readlink(descriptor).removeprefix("socket:[").rstrip("]"))
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    entries = [line.split() for table in tables for line in table]
+    return {entry[1].split(":")[0] for entry in entries if entry[3] == "0A" and entry[9] in sockets}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
+def test_nothing_listens_beyond_loopback(command: list[str], tmp_path: Path) -> None:
+    process = start(command, tmp_path / "run")
+    wait_for_a_shard(tmp_path / "run", process)
+    found = listening(process.pid)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert found, "Ray does listen somewhere"
+    assert found <= {"0100007F", "0" * 16 + "FFFF0000" + "0100007F", "0" * 24 + "01000000"}
 
 
 def wait_for_a_shard(out: Path | str, process: "subprocess.Popen[str]") -> Run:

@@ -261,6 +261,19 @@ def test_pairs_are_those_of_the_local_folder(
     assert len(pairs) >= 4
 
 
+def test_labels_may_lie_elsewhere(s3: At, trees: Path) -> None:
+    upload(trees / "labelled", s3("labels%20here"))
+    labels = s3("labels%20here/labels.csv")
+    root = str(trees / "labelled")
+    assert list(open_dataset("imagenet", root, labels=labels).pairs()) == list(
+        open_dataset("imagenet", root).pairs()
+    )
+    identity = settings_of("imagenet", root, labels=labels).identity()
+    assert identity["dataset"]["labels"] == "labels.csv"
+    with pytest.raises(DatasetError, match=r"cannot read s3://\*\*\*@bucket/none\.csv\?.*no such file"):
+        open_dataset("imagenet", root, labels=s3("none.csv"))
+
+
 def test_files_and_folders(store: At, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.txt").write_bytes(b"a")
@@ -293,10 +306,10 @@ WORK: dict[str, tuple[dict[str, str], dict[str, object]]] = {
 }
 
 
-def settings_of(name: str, root: str) -> RunConfig:
+def settings_of(name: str, root: str, **more: str) -> RunConfig:
     dataset, network = WORK[name]
     tree = merge(method_trees("torchray"), SETTINGS)
-    tree |= {"dataset": {"name": name, "root": root, **dataset}, "network": tree["network"] | network}
+    tree |= {"dataset": {"name": name, "root": root, **dataset, **more}, "network": tree["network"] | network}
     return build_config(tree)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pipeline.pairs import IMAGE_SUFFIXES, Dataset, DatasetError, Pair, is_image
+from pipeline.pairs import IMAGE_SUFFIXES, Dataset, DatasetError, Pair, is_image, storable
 
 
 def open_folder(root: Path, target: int | None = None) -> Dataset:
@@ -37,4 +37,4 @@ def _image_paths(root: Path) -> Iterator[str]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(filter(is_image, names)):
-            yield (Path(folder) / name).relative_to(root).as_posix()
+            yield storable((Path(folder) / name).relative_to(root).as_posix())

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from importlib.resources import files
+from os.path import isfile  # unlike Path's it takes any name, however long
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from pipeline.pairs import (
     list_or_none,
     read_text,
     stem,
+    storable,
     unknown_pair,
 )
 
@@ -81,13 +83,15 @@ def _folder_pairs(root: Path, folder: Path, names: list[str]) -> Iterator[Pair]:
     for name in names:
         class_folder = folder / name
         for file in sorted(filter(is_image, os.listdir(class_folder))):
-            yield _pair((class_folder / file).relative_to(root).as_posix(), name)
+            yield _pair(storable((class_folder / file).relative_to(root).as_posix()), storable(name))
 
 
 def _pair(path: str, label: str, wnid: str = "") -> Pair:
     """The pair of a label that is an index or a wnid; an index must agree with `wnid`, if there is one."""
     wnids, classes = imagenet_wnids(), imagenet_classes()
-    class_id = int(label) if label.isdecimal() else wnids.index(label) if label in wnids else -1
+    # int() refuses thousands of digits.
+    index = int(label) if label.isdecimal() and len(label) < 10 else -1
+    class_id = wnids.index(label) if label in wnids else index
     known = 0 <= class_id < len(wnids) and wnid in ("", wnids[class_id])
     if not known:
         return unknown_pair(stem(path), path, f"{label} {wnid}".strip())
@@ -99,7 +103,7 @@ def _labelled_pairs(root: Path, split: str | None, labels: list[_Label]) -> Iter
     for file, label, wnid in labels:
         paths = [folder + file for folder in folders]
         # A file that is nowhere keeps its pair: decoding will fail, and say so in the run's failures.
-        yield _pair(next((path for path in paths if (root / path).is_file()), paths[0]), label, wnid)
+        yield _pair(next((path for path in paths if isfile(root / path)), paths[0]), label, wnid)
 
 
 def _read_labels(source: Path) -> list[_Label]:
@@ -114,9 +118,17 @@ def _read_labels(source: Path) -> list[_Label]:
 
 def _parse_csv(source: Path, lines: list[str]) -> list[_Label]:
     reader = csv.DictReader(lines, restval="", skipinitialspace=True)
-    if not {"file", "label"} <= set(reader.fieldnames or ()):
-        raise DatasetError(f"{source}: its header is {lines[0]!r}; {_LABELS_FIX}")
-    return [_Label(row["file"], row["label"].strip(), row.get("wnid", "").strip()) for row in reader]
+    labels: list[_Label] = []
+    try:
+        if not {"file", "label"} <= set(reader.fieldnames or ()):
+            raise DatasetError(f"{source}: its header is {lines[0]!r}; {_LABELS_FIX}")
+        for number, row in enumerate(reader, 2):
+            if reader.line_num != number:  # the lines up to the next quote would be lost
+                raise csv.Error("a quote is not closed")
+            labels.append(_Label(row["file"], row["label"].strip(), row.get("wnid", "").strip()))
+    except csv.Error as error:
+        raise DatasetError(f"{source}, entry {len(labels) + 1}: {error}; {_LABELS_FIX}") from error
+    return labels
 
 
 def _parse_plain(source: Path, lines: list[str]) -> list[_Label]:

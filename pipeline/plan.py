@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from os.path import isfile  # unlike Path's it takes any name, however long
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _shape(row: dict[str, Any], root: Path, preprocess: Preprocess) -> object:
         return preprocess.input_shape(1, 1)
     size = row["width"], row["height"]
     if None in size:
-        if not (root / row["path"]).is_file():
+        if not isfile(root / row["path"]):
             return None
         try:
             with Image.open(root / row["path"]) as image:

@@ -100,9 +100,11 @@ def _list_sets(year_folder: Path) -> list[str]:
 def _read_classes(path: Path) -> tuple[str, ...]:
     if not path.exists():
         return VOC_CLASSES
-    return tuple(
-        line.strip() for line in read_text(path, "write one class a line").splitlines() if line.strip()
-    )
+    fix = "write one class a line"
+    classes = tuple(line.strip() for line in read_text(path, fix).splitlines() if line.strip())
+    if not classes:
+        raise DatasetError(f"{path}: no classes; {fix}")
+    return classes
 
 
 def _read_flags(path: Path, classes: int) -> Flags:
@@ -161,7 +163,12 @@ def _parse(path: Path) -> tuple[int, int, list[_Object]]:
         ElementTree.ParseError, ValueError, OverflowError, LookupError: it is broken.
     """
     tree = ElementTree.parse(path).getroot()
-    return _int(tree, "size/width"), _int(tree, "size/height"), [_object(o) for o in tree.findall("object")]
+    width, height = _int(tree, "size/width"), _int(tree, "size/height")
+    objects = [_object(element) for element in tree.findall("object")]
+    for name, (x0, y0, x1, y1), _ in objects:
+        if not (x0 <= x1 and y0 <= y1 and x0 < width and y0 < height and x1 >= 0 and y1 >= 0):
+            raise ValueError(f"the box of {name} is inverted or beside the image")
+    return width, height, objects
 
 
 def _object(element: ElementTree.Element) -> _Object:

@@ -439,6 +439,7 @@ def explain(
         from jobs.explain import explain as explain_image
         from jobs.options import assemble, numbers
         from pipeline.config import ConfigError
+        from pipeline.pairs import storable
         from pipeline.prepare import network_arguments
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
@@ -449,7 +450,7 @@ def explain(
         except OSError as error:
             raise ConfigError(f"Cannot write the pictures to {out}: {error}") from error
     for file in files:
-        typer.echo(str(file))
+        typer.echo(storable(str(file)))
 
 
 @app.command(epilog="**Example**\n\n`extremal demo --out /tmp/demo`")

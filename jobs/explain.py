@@ -12,6 +12,7 @@ from torch import Tensor
 from jobs.pictures import heat, overlay, save_curves, save_sheet
 from pipeline.config import ConfigError, RunConfig
 from workers import channel_attribution, decode, extremal_perturbation, load_network
+from workers.images import ImageError
 from workers.networks import Network
 
 
@@ -30,7 +31,11 @@ def explain(
     network = load_network(**network_arguments)  # type: ignore[arg-type]
     network = replace(network, precision=config.precision)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
-    x = network.preprocess(decode(path))[None].to(network.device)
+    image = decode(path)
+    try:
+        x = network.preprocess(image)[None].to(network.device)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
     target = _target(network, x, config.dataset.target)
     name = network.classes[target] if network.classes else f"output {target}"
     out.mkdir(parents=True, exist_ok=True)

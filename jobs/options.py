@@ -39,6 +39,8 @@ def assemble(
     Raises:
         ConfigError: with one line per mistake.
     """
+    if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"--device is cpu or cuda, not {device!r}.")
     tree = read_toml(file) if file else {}
     chosen = preset or tree.pop("preset", None) or "fast"
     tree.pop("preset", None)

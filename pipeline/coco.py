@@ -22,9 +22,11 @@ from pipeline.pairs import (
     is_difficult,
     list_or_none,
     stem,
+    storable,
     unknown_pair,
 )
 from storage.folder import FileFault, Folder
+from workers.images import MAX_PIXELS
 
 # By category id; the ids have gaps, the network outputs have none.
 COCO_CLASSES = tuple(
@@ -55,10 +57,7 @@ def open_coco(root: Folder, split: str | None) -> Dataset:
         )
     if not root.is_dir(split):
         raise DatasetError(f"{root.show(split)}: the folder of the images is missing; unpack {split} there")
-    source = f"annotations/{_PREFIX}{split}.json"
-    api = _load(root, source)
-    for image in api.imgs.values():
-        check_inside(image["file_name"], root.show(source))
+    api = _load(root, f"annotations/{_PREFIX}{split}.json")
     classes = tuple(api.cats[key]["name"] for key in sorted(api.cats))
     vocabulary = "coco" if classes == COCO_CLASSES else "none"
     return Dataset("coco", root.root, classes, vocabulary, partial(_pairs, api, split))
@@ -74,14 +73,40 @@ def _load(root: Folder, source: str) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
             api.createIndex()
         # Read here what every image and category needs, so that a broken file is refused at once.
-        _ = [(image["file_name"], image["width"], image["height"]) for image in api.imgs.values()]
-        _ = [category["name"] for category in api.cats.values()]
-    except (FileFault, ValueError, KeyError, TypeError) as error:
+        for image in api.dataset["images"]:
+            _ = image["width"], image["height"]
+            check_inside(_text(image, "file_name"), root.show(source))
+        for category in api.dataset["categories"]:
+            _text(category, "name")
+        for kind, found in (("images", api.imgs), ("categories", api.cats)):
+            _refuse_twins(api.dataset[kind], found)
+            sorted(found)
+    # pycocotools indexes without looking; brackets without end are a RecursionError.
+    except (FileFault, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{root.show(source)}: not a COCO instances file ({type(error).__name__}: {error}); "
             "download it again"
         ) from error
     return api
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    """The string under a key.
+
+    Raises:
+        ValueError: it is none, or no table could hold it. KeyError: there is none.
+    """
+    value = record[key]
+    if not isinstance(value, str) or storable(value) != value:
+        raise ValueError(f"{key} is {value!r}, not a text")
+    return value
+
+
+def _refuse_twins(records: list[Any], found: dict[Any, Any]) -> None:
+    """Of two images with one id pycocotools keeps the last, with the objects of both."""
+    for record in records:
+        if found[record["id"]] != record:
+            raise ValueError(f"two entries have the id {record['id']}")
 
 
 def _pairs(api: Any, split: str) -> Iterator[Pair]:
@@ -103,21 +128,20 @@ def _pairs(api: Any, split: str) -> Iterator[Pair]:
                     image["height"],
                 )
                 yield _add_region(pair, api, annotations, len(by_category) > 1)
-        for category in sorted(by_category.keys() - api.cats.keys()):
-            yield unknown_pair(stem(image["file_name"]), path, f"category {category}")
+        for category in sorted(by_category.keys() - api.cats.keys(), key=str):
+            yield unknown_pair(stem(image["file_name"]), path, storable(f"category {category}"))
 
 
 def _add_region(pair: Pair, api: Any, annotations: list[Any], other_classes: bool) -> Pair:
-    """The pair with the union of its objects, or an unknown pair if one of them is broken."""
+    """The pair with the union of its objects, or one that will fail if one of them is broken."""
     try:
-        parts = [api.annToRLE(annotation) for annotation in annotations]
-        if any(list(part["size"]) != [pair.height, pair.width] for part in parts):
-            raise ValueError("a mask of another size than its image")
-        rle = coco_mask.merge(parts)
+        for annotation in annotations:
+            _check_mask(annotation["segmentation"], pair.width, pair.height)
+        rle = coco_mask.merge([api.annToRLE(annotation) for annotation in annotations])
         boxes = tuple(_box(annotation["bbox"]) for annotation in annotations)
         area = int(coco_mask.area(rle))
     except Exception:  # pycocotools raises bare Exception; one broken mask must not cost the other pairs
-        return unknown_pair(pair.image_id, pair.path, pair.class_name)
+        return Pair(pair.image_id, pair.path, pair.class_id, pair.class_name, known=False)
     height, width = rle["size"]
     return replace(
         pair,
@@ -127,8 +151,40 @@ def _add_region(pair: Pair, api: Any, annotations: list[Any], other_classes: boo
     )
 
 
+def _check_mask(segmentation: Any, width: int | None, height: int | None) -> None:
+    """Refuse what pycocotools misreads or dies of: it is C that believes its input.
+
+    Four numbers are a box to it and not two points; it walks to a far point pixel by pixel; runs that are
+    longer than the image are found when they are decoded, hours later.
+
+    Raises:
+        ValueError, TypeError, LookupError: the segmentation is neither polygons nor runs of that image.
+    """
+    if not (type(width) is type(height) is int and 0 < width * height <= MAX_PIXELS):
+        raise ValueError("the image has no size")
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError("a mask of another size than its image")
+        if not isinstance(counts, list):
+            coco_mask.decode(segmentation)
+        elif sum(counts) != width * height or any(type(n) is not int or n < 0 for n in counts):
+            raise ValueError("the runs do not make up the image")
+        return
+    reach = 10 * max(width, height)
+    for polygon in segmentation:
+        if len(polygon) < 6 or len(polygon) % 2 or not all(abs(number) <= reach for number in polygon):
+            raise ValueError("a polygon of less than three points, or far outside the image")
+
+
 def _box(bbox: list[float]) -> Box:
-    """Every pixel that x, y, width, height (in pixels, from 0) touches."""
+    """Every pixel that x, y, width, height (in pixels, from 0) touches.
+
+    Raises:
+        ValueError: the width or height is negative.
+    """
     x, y, w, h = bbox
+    if w < 0 or h < 0:
+        raise ValueError("a box of negative size")
     x0, y0 = math.floor(x), math.floor(y)
     return x0, y0, max(x0, math.ceil(x + w) - 1), max(y0, math.ceil(y + h) - 1)

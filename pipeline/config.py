@@ -46,8 +46,8 @@ class DatasetConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError("limit must be at least 1")
+        if self.limit is not None and not 1 <= self.limit < 2**31:
+            raise ValueError("limit must be at least 1 and less than 2**31")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(f)
     except OSError as error:
         raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Besides TOMLDecodeError: bytes that are no UTF-8, numbers of thousands of digits, brackets without end.
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
 
 
@@ -157,7 +158,9 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     """
     try:
         _refuse_infinite(tree)
-        return _ADAPTER.validate_python(tree)
+        config = _ADAPTER.validate_python(tree)
+        _refuse_infinite(asdict(config))  # the text "nan" is a number to pydantic
+        return config
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("The configuration is not valid:\n" + "\n".join(lines)) from error

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from pipeline.pairs import IMAGE_SUFFIXES, Dataset, DatasetError, Pair, is_image
+from pipeline.pairs import IMAGE_SUFFIXES, Dataset, DatasetError, Pair, is_image, storable
 from storage.folder import Folder
 
 
@@ -35,4 +35,4 @@ def _image_paths(root: Folder) -> Iterator[str]:
     """Posix paths below `root`, a folder's own files before its sub-folders, each sorted by name."""
     for folder, names in root.walk():
         for name in filter(is_image, names):
-            yield f"{folder}/{name}" if folder else name
+            yield storable(f"{folder}/{name}" if folder else name)

@@ -18,6 +18,7 @@ from pipeline.pairs import (
     list_or_none,
     read_text,
     stem,
+    storable,
     unknown_pair,
 )
 from storage.folder import Folder, open_place
@@ -88,13 +89,15 @@ def _folder_pairs(root: Folder, split: str, names: list[str]) -> Iterator[Pair]:
     for name in names:
         folder = str(PurePosixPath(split, name))
         for file in filter(is_image, root.names(folder)[0]):
-            yield _pair(f"{folder}/{file}", name)
+            yield _pair(storable(f"{folder}/{file}"), storable(name))
 
 
 def _pair(path: str, label: str, wnid: str = "") -> Pair:
     """The pair of a label that is an index or a wnid; an index must agree with `wnid`, if there is one."""
     wnids, classes = imagenet_wnids(), imagenet_classes()
-    class_id = int(label) if label.isdecimal() else _indices().get(label, -1)
+    # int() refuses thousands of digits.
+    index = int(label) if label.isdecimal() and len(label) < 10 else -1
+    class_id = _indices().get(label, index)
     known = 0 <= class_id < len(wnids) and wnid in ("", wnids[class_id])
     if not known:
         return unknown_pair(stem(path), path, f"{label} {wnid}".strip())
@@ -126,13 +129,20 @@ def _read_labels(folder: Folder, path: str) -> Iterator[_Label]:
 
 def _parse_csv(source: str, lines: Iterator[str]) -> Iterator[_Label]:
     reader = csv.reader(lines, skipinitialspace=True)
-    header = next(reader)
-    if not {"file", "label"} <= set(header):
-        raise DatasetError(f"{source}: its header is {','.join(header)!r}; {_LABELS_FIX}")
-    file, label, wnid = (header.index(name) if name in header else -1 for name in _Label._fields)
-    for row in reader:
-        cells = row + [""] * (len(header) - len(row))
-        yield _Label(cells[file], cells[label].strip(), cells[wnid].strip() if wnid >= 0 else "")
+    number = 1
+    try:
+        header = next(reader)
+        if not {"file", "label"} <= set(header):
+            raise DatasetError(f"{source}: its header is {','.join(header)!r}; {_LABELS_FIX}")
+        file, label, wnid = (header.index(name) if name in header else -1 for name in _Label._fields)
+        for row in reader:
+            number += 1
+            if reader.line_num != number:  # the lines up to the next quote would be lost
+                raise csv.Error("a quote is not closed")
+            cells = row + [""] * (len(header) - len(row))
+            yield _Label(cells[file], cells[label].strip(), cells[wnid].strip() if wnid >= 0 else "")
+    except csv.Error as error:
+        raise DatasetError(f"{source}, entry {number - 1}: {error}; {_LABELS_FIX}") from error
 
 
 def _parse_plain(source: str, lines: Iterator[str]) -> Iterator[_Label]:

@@ -21,7 +21,8 @@ class Pair:
 
     `boxes` are x0, y0, x1, y1 of the class's objects in 0-based pixels, ends inclusive. `rle` is the union
     of the class's masks as COCO compressed run lengths. `class_id` is -1 where the class is unknown to the
-    dataset or is left to the network; only in the first case `known` is False, and the pair will fail.
+    dataset or is left to the network. Where `known` is False the pair will fail: its class is unknown, or
+    its annotation is broken.
     """
 
     image_id: str
@@ -74,6 +75,14 @@ def is_image(name: str) -> bool:
 def stem(path: str) -> str:
     """A posix path without its suffix, folders kept."""
     return splitext(path)[0]
+
+
+def storable(name: str) -> str:
+    """A name as a table can hold it: bytes that are no UTF-8 are written out, as \\udce9.
+
+    No file has that name, so its pair fails and says so, and costs no other.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_inside(name: str, source: str) -> str:

@@ -1,6 +1,7 @@
 """From a configuration to a run that workers can compute: checked, planned, on disk."""
 
 import logging
+import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.plan import make_plan
 from storage import Kind, Run
 from storage.files import HIDDEN, printable
 from storage.folder import open_root
+from workers.images import MAX_INPUT
 from workers.networks import Network, load_network
 from workers.split import split_network
 from workers.worker import WorkerSpec
@@ -188,10 +190,11 @@ def _model(network: Network) -> dict[str, Any]:
 def _try_shape(network: Network, table: pa.Table) -> None:
     """One forward pass of the first input shape: a network for squares only should say so now."""
     sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
-    known = next(((w, h) for w, h in sizes if w and h), None)
-    if network.preprocess.crop is not None or known is None:
+    shapes = (network.preprocess.input_shape(w, h) for w, h in sizes if w and h)
+    # An annotation that lies about its image must not decide for the others.
+    shape = next((shape for shape in shapes if math.prod(shape) <= MAX_INPUT), None)
+    if network.preprocess.crop is not None or shape is None:
         return
-    shape = network.preprocess.input_shape(*known)
     try:
         with torch.no_grad():
             network(torch.zeros(1, 3, *shape, device=network.device))

@@ -113,8 +113,11 @@ def _list_sets(root: Folder, prefix: str) -> list[str]:
 def _read_classes(root: Folder, path: str) -> tuple[str, ...]:
     if not root.is_file(path):
         return VOC_CLASSES
-    lines = read_text(root, path, "write one class a line").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+    fix = "write one class a line"
+    classes = tuple(line.strip() for line in read_text(root, path, fix).splitlines() if line.strip())
+    if not classes:
+        raise DatasetError(f"{root.show(path)}: no classes; {fix}")
+    return classes
 
 
 def _read_flags(folder: Folder, path: str, classes: int) -> Flags:
@@ -172,7 +175,12 @@ def _parse(annotation: bytes) -> tuple[int, int, list[_Object]]:
         ElementTree.ParseError, ValueError, OverflowError, LookupError: it is broken.
     """
     tree = ElementTree.fromstring(annotation)
-    return _int(tree, "size/width"), _int(tree, "size/height"), [_object(o) for o in tree.findall("object")]
+    width, height = _int(tree, "size/width"), _int(tree, "size/height")
+    objects = [_object(element) for element in tree.findall("object")]
+    for name, (x0, y0, x1, y1), _ in objects:
+        if not (x0 <= x1 and y0 <= y1 and x0 < width and y0 < height and x1 >= 0 and y1 >= 0):
+            raise ValueError(f"the box of {name} is inverted or beside the image")
+    return width, height, objects
 
 
 def _object(element: ElementTree.Element) -> _Object:

@@ -187,7 +187,7 @@ def test_coco_pairs(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = pairs_of("coco", coco, "val2014")
     assert [(p.image_id, p.class_id, p.class_name) for p in pairs] == [
         ("x_4", 1, "dog"),
-        ("x_4", -1, "toothbrush"),
+        ("x_4", 2, "toothbrush"),
         ("x_9", 0, "person"),
         ("x_9", 1, "dog"),
         ("x_9", -1, "category 77"),

@@ -17,6 +17,9 @@ from storage.folder import OF_THE_FILE, FileFault, Folder, open_place
 F: Any = functional  # torchvision's own types know tensors only
 # PIL only warns up to twice its own limit; here the limit is an error. Pixels.
 MAX_PIXELS = 89_478_485
+# Of a network's input. A square of this size already takes gigabytes in a network for 224 pixels.
+MAX_INPUT = 2**23
+MAX_RESIZE = 2896  # the side of that square
 
 
 class ImageError(Exception):
@@ -125,8 +128,8 @@ class Preprocess:
         interpolation: a torchvision InterpolationMode value.
 
     Raises:
-        ValueError: resize < 1, crop outside 1..resize (torchvision would pad with black) or an unknown
-            interpolation.
+        ValueError: resize outside 1..MAX_RESIZE, crop outside 1..resize (torchvision would pad with black),
+            a std that is not positive or an unknown interpolation.
     """
 
     resize: int
@@ -137,8 +140,10 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         InterpolationMode(self.interpolation)
-        if self.resize < 1:
-            raise ValueError(f"resize must be at least 1 pixel, not {self.resize}")
+        if not 1 <= self.resize <= MAX_RESIZE:
+            raise ValueError(f"resize must be between 1 and {MAX_RESIZE} pixels, not {self.resize}")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std must be positive, not {self.std}")
         if self.crop is not None and not 1 <= self.crop <= self.resize:
             raise ValueError(f"crop ({self.crop}) must be between 1 and resize ({self.resize})")
 
@@ -149,8 +154,12 @@ class Preprocess:
             ImageError: the image is so long and thin that its resized form would exhaust the memory.
         """
         h, w = self._resized(image.width, image.height)
-        if h * w > MAX_PIXELS:
-            raise ImageError(f"a {image.width}x{image.height} image is too thin: resized it is {w}x{h}")
+        limit = MAX_INPUT if self.crop is None else MAX_PIXELS
+        if h * w > limit:
+            raise ImageError(
+                f"a {image.width}x{image.height} image is too thin: resized it is {w}x{h}, over {limit} "
+                "pixels; a smaller --resize makes it less"
+            )
         resized = F.resize(image, [self.resize], interpolation=InterpolationMode(self.interpolation))
         if self.crop is not None:
             resized = F.center_crop(resized, [self.crop, self.crop])

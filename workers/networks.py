@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from workers.config import Precision
 from workers.images import Preprocess
@@ -62,7 +63,7 @@ class Network:
         try:
             with torch.no_grad():
                 return self(x).shape[1]
-        except Exception as error:  # whatever the network's code raises
+        except (Exception, SystemExit) as error:  # whatever the network's code raises
             raise NetworkError(
                 f"{self.name} fails on a float32 image of 3x{self.side}x{self.side}: {error}. "
                 "Give --resize and --crop that fit it; a network of another dtype is converted with .float()"
@@ -107,9 +108,16 @@ def load_network(
         NetworkError: unknown name, weights that cannot be had, read or fitted, impossible preprocessing.
     """
     known = _from_function(name, weights) if ":" in name else load_known(name, weights)
-    module = known.module.eval().requires_grad_(False)
     preprocess = _adjusted(name, known.preprocess, resize=resize, crop=crop, mean=mean, std=std)
-    return Network(name, module, preprocess, known.classes, fingerprint(module))
+    try:
+        module = known.module.eval().requires_grad_(False)
+        return Network(name, module, preprocess, known.classes, fingerprint(module))
+    except Exception as error:  # modules of the user's own: without weights yet, on no device, compiled
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NetworkError(
+            f"{name}: its weights cannot be frozen and read ({cause}); "
+            "return a plain nn.Module in float32 with all its weights in it"
+        ) from error
 
 
 def _adjusted(name: str, preprocess: Preprocess, **wanted: Any) -> Preprocess:
@@ -175,10 +183,16 @@ def _from_function(name: str, weights: str | Path | None) -> Known:
     try:
         function = getattr(importlib.import_module(module_name), function_name)
         module = seeded(function)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises, scripts that end too
         raise NetworkError(f"{name}: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise NetworkError(f"{name}: must return an nn.Module, not {type(module).__name__}")
+    lazy = [key for key, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise NetworkError(
+            f"{name}: {lazy[0]} has no shape yet (a lazy layer); pass an image through the network before "
+            "returning it"
+        )
     if weights is not None and weights != RANDOM:
         fill(module, read_state_dict(Path(weights)), Path(weights))
     preprocess = getattr(module, "preprocess", None)

@@ -37,6 +37,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         NetworkError: missing, corrupt, holding objects that are not tensors, or not a state dict.
     """
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise NetworkError(f"{path}: no such file")
     content = _load(path)
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -53,21 +55,26 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> Any:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise NetworkError(f"{path}: no such file") from None
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):
-            raise NetworkError(f"{path}: corrupt, or not a file of torch.save; fetch it again") from error
-        raise NetworkError(
-            f"{path}: holds Python objects, refused because loading them could run code; "
-            "save it again with torch.save(module.state_dict(), path)"
-        ) from error
+        return torch.load(path, map_location="cpu", weights_only=True)
     # Truncated and foreign files raise RuntimeError, EOFError, KeyError and more.
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-        raise NetworkError(f"{path}: truncated or corrupt ({cause}); fetch it again") from error
-    return content
+        raise NetworkError(f"{path}: {_fault(path, error)}") from error
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """What torch.load's error says of a file, and the way out."""
+    cause = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+    if path.suffix == ".safetensors":  # newer versions of torch read it, if another package is there
+        convert = "convert it with torch.save(safetensors.torch.load_file(path), 'weights.pth')"
+        return f"this torch does not read the safetensors file ({cause}); {convert}"
+    if not isinstance(error, pickle.UnpicklingError):
+        return f"truncated or corrupt ({cause}); fetch it again"
+    if "GLOBAL" not in str(error):
+        return "corrupt, or not a file of torch.save; fetch it again"
+    return (
+        "holds Python objects, refused because loading them could run code; "
+        "save it again with torch.save(module.state_dict(), path)"
+    )
 
 
 def _is_state_dict(content: object) -> bool:
@@ -102,7 +109,27 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     found = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys]
     if found:
         raise NetworkError(f"{path}: does not fit {type(module).__name__}: {'; '.join(found)}")
+    for key, tensor in own.items():
+        cause = _unusable(state[key], tensor) if key in state else None
+        if cause:
+            raise NetworkError(f"{path}: {key} {cause}")
     module.load_state_dict(state, strict=False)
+
+
+def _unusable(tensor: Tensor, own: Tensor) -> str | None:
+    """Why a tensor of the right shape cannot stand for the module's own, and the way out."""
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        kind = "quantized" if tensor.is_quantized else "sparse"
+        fix = ".dequantize()" if tensor.is_quantized else ".to_dense()"
+        return f"is a {kind} tensor; save it again after {fix}"
+    if tensor.is_meta:
+        return "is a meta tensor, a shape without numbers; save the real weights"
+    if tensor.is_complex() and not own.is_complex():
+        return "holds complex numbers; save real ones"
+    # Every score would be NaN, and every pair of the run a failure.
+    if tensor.is_floating_point() and tensor.isnan().any():
+        return "holds NaN: the training that wrote it diverged; take an earlier checkpoint"
+    return None
 
 
 def _some(keys: Sequence[str]) -> str:

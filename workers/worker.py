@@ -159,6 +159,8 @@ class Worker:
                 message = f"no network output stands for class {row['class_name']!r} of {row['path']}"
                 if not row["class_name"]:
                     message = f"the annotation of {row['path']} is missing or broken"
+                elif row["class_id"] >= 0:  # a class that no output stands for is not planned
+                    message = f"the annotation of {row['class_name']!r} in {row['path']} is broken"
                 failures.append(failure(row, "target", LookupError(message)))
                 continue
             try:

@@ -4,6 +4,7 @@ It imports neither torch nor `workers`, which would take most of the time of eve
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import ray
 
 from storage import Kind, Run
 from storage.schema import SCHEMAS
+
+# Workers cannot import from the folder of the tests.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @dataclass(frozen=True)

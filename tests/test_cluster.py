@@ -1,6 +1,5 @@
 """A cluster of three nodes in processes of this machine: one is lost without grace, one comes late."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -32,9 +31,7 @@ def cluster() -> Iterator[Cluster]:
     # The head does no work: the driver's own node must survive.
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     cluster.add_node(num_cpus=1)
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {"env_vars": {"PYTHONPATH": paths}}
-    ray.init(address=cluster.address, log_to_driver=False, runtime_env=environment)
+    ray.init(address=cluster.address, log_to_driver=False)
     yield cluster
     ray.shutdown()
     cluster.shutdown()

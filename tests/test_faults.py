@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -26,15 +25,7 @@ SHARDS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    # Actors import this folder's rehearsal.py, and whatever this process can.
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=10**8,
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
-    )
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
     yield
     ray.shutdown()
 
@@ -117,6 +108,7 @@ def test_a_silent_actor_is_replaced_and_named(
 ) -> None:
     monkeypatch.setattr(pipeline.driver, "FIRST_SILENCE_S", 6.0)
     monkeypatch.setattr(pipeline.driver, "MIN_SILENCE_S", 3.0)
+    monkeypatch.setattr(pipeline.driver, "SILENCE_FACTOR", 1.0)
     (orders / "hang-2").touch()
     (orders / "hang-6-always").touch()
     caplog.set_level(logging.WARNING, "pipeline.driver")

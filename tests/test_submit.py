@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -225,15 +226,17 @@ def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")  # and restored, as connecting may set it
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:  # all open at once, or one could come twice
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
 
 
 @pytest.mark.usefixtures("no_address")
 def test_a_head_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:8265")  # what is typed wins
     result = runner.invoke(app, ["submit", "--address", address, "--", *ARGUMENTS])
     assert result.exit_code == 2
@@ -354,7 +357,7 @@ PAIRS, SHARDS = 12, 6
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[str]:
     """Address of the dashboard of a Ray of our own; it ends with the test, and nothing else does."""
-    ports = iter([free_port() for _ in range(6)])
+    ports = iter(free_ports(6))
     dashboard = next(ports)
     names = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port")
     options = [f"--{name}={next(ports)}" for name in (*names, "ray-client-server-port")]
@@ -401,32 +404,32 @@ def end(process: "subprocess.Popen[bytes]") -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def wait_for_client(address: str) -> JobSubmissionClient:
-    deadline = time.monotonic() + 60
+def wait_for_client(address: str) -> tuple[JobSubmissionClient, str]:
+    """A client, and the id of a first job that fails: the dashboard answers before jobs are taken."""
+    deadline = time.monotonic() + 120
     while True:
         try:
-            return cluster.connect(address)
-        except SubmitError:
+            client = cluster.connect(address)
+            return client, client.submit_job(entrypoint="exit 7")
+        except (SubmitError, RuntimeError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 
 
-def stop_after_a_shard(client: JobSubmissionClient, job: str, out: Path) -> str:
+def stop_after_a_shard(client: JobSubmissionClient, job: str, out: Path, over: threading.Event) -> str:
     """Stop the job when something is committed; what a second submission was told before."""
-    wait_until(lambda: Run.find(str(out)) is not None)
+    wait_until(lambda: Run.find(str(out)) is not None, over)
     with pytest.raises(SubmitError) as refusal:
         cluster.submit(client, ["--out", str(out)], str(out), None, {})
-    wait_until(lambda: bool(Run.open(str(out)).committed()))
+    wait_until(lambda: bool(Run.open(str(out)).committed()), over)
     client.stop_job(job)
     return str(refusal.value)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
+def wait_until(condition: Callable[[], bool], over: threading.Event) -> None:
     while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        assert not over.wait(0.05), "the job ended before"
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None")  # Ray's
@@ -441,18 +444,21 @@ def test_a_stopped_job_is_resumed_by_the_same_command(head: str, tmp_path: Path)
         "[spatial]\nareas = [0.1, 0.3]\n[spatial.mask]\nstep = 8\nsigma = 8.0\n"
         "[spatial.schedule]\nsteps = 300\n"
     )
-    client = wait_for_client(head)
+    client, mistaken = wait_for_client(head)
+    assert verdict(cluster.follow(client, mistaken, print))[0] == 7
     command = ["submit", "--address", head, "--working-dir", str(code), "--name", "my run", "--"]
     arguments = ["--config", "run.toml", "--actors", "1", "--out", str(out)]
 
+    over = threading.Event()
     with ThreadPoolExecutor() as pool:
-        stopping = pool.submit(stop_after_a_shard, client, "my-run", out)
+        stopping = pool.submit(stop_after_a_shard, client, "my-run", out, over)
         first = runner.invoke(app, [*command, *arguments])
+        over.set()
     assert first.exit_code == 1, first.output
+    assert "my-run is RUNNING" in stopping.result()
     assert "submitted my-run to" in first.stderr
     assert "0/6 shards" in first.stdout
     assert "my-run was stopped" in first.stderr
-    assert "my-run is RUNNING" in stopping.result()
     committed = len(Run.open(str(out)).committed())
     assert 0 < committed < SHARDS
 
@@ -463,6 +469,3 @@ def test_a_stopped_job_is_resumed_by_the_same_command(head: str, tmp_path: Path)
     run = Run.open(str(out))
     assert run.table(run.kind, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
     assert run.table(Kind.FAILURES).num_rows == 0
-
-    mistaken = client.submit_job(entrypoint="exit 7")
-    assert verdict(cluster.follow(client, mistaken, print))[0] == 7

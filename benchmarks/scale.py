@@ -21,6 +21,7 @@ import json
 import logging
 import multiprocessing
 import resource
+import statistics
 import sys
 import tempfile
 import threading
@@ -46,7 +47,11 @@ from storage.schema import PLAN, SCHEMAS
 from workers.images import Preprocess
 
 IMAGENET_TRAIN = 1_281_167
-ROUNDS = 6  # shards of every actor in `actors`
+ROUNDS = 20  # shards of every actor in `actors`
+
+
+# Ray's workers cannot import this file.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,14 @@ def measure_plan(folder: str, pairs: int) -> dict[str, float]:
     planned = time.perf_counter()
     Run.create(f"{folder}/run", _manifest(plan.fingerprint), plan.table)
     written = time.perf_counter()
+    shards, fingerprint = plan.shards, plan.fingerprint
     assert plan.table.num_rows == pairs
-    assert _plan(folder).fingerprint == plan.fingerprint
+    del plan
+    assert _plan(folder).fingerprint == fingerprint
     again = time.perf_counter()
     return {
         "pairs": pairs,
-        "shards": plan.shards,
+        "shards": shards,
         "plan_s": planned - start,
         "write_s": written - planned,
         "plan_again_s": again - written,
@@ -164,18 +171,33 @@ def measure_listing(folder: str, shards: int) -> dict[str, float]:
 
 
 def measure_actors(folder: str, actors: int, seconds: float) -> dict[str, float]:
-    """Seconds a shard takes an actor: of 2 * ROUNDS shards each, the start and the end not counted."""
-    few, many = _run_of(f"{folder}/few", ROUNDS * actors), _run_of(f"{folder}/many", 3 * ROUNDS * actors)
+    """Seconds that a shard takes an actor once all are at work: the start of so many on one machine is its own."""
+    run = _run_of(folder, ROUNDS * actors)
     with _ray():
-        taken = _drive(many, actors, seconds) - _drive(few, actors, seconds)
-    each = taken / (2 * ROUNDS)
+        ends = _drive(run, actors, seconds)
+    # From the third report of each to its last but two, on average over the actors.
+    first, last = ends[2 * actors : 3 * actors], ends[-3 * actors : -2 * actors]
+    each = (statistics.mean(last) - statistics.mean(first)) / (ROUNDS - 5)
     return {"actors": actors, "shard_s": each, "efficiency": seconds / each}
 
 
-def _drive(run: Run, actors: int, seconds: float) -> float:
-    progress = ProgressReport(0, 0, Console(quiet=True))
+class _Clock(ProgressReport):
+    """Notes when each shard is reported."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0, Console(quiet=True))
+        self.ends: list[float] = []
+
+    def add(self, pairs: int, failed: int) -> None:
+        self.ends += [time.perf_counter()] * pairs
+
+
+def _drive(run: Run, actors: int, seconds: float) -> list[float]:
+    """Times of the reports, one for each shard."""
+    clock = _Clock()
     spec: Any = Idle(seconds)
-    return drive(run, spec, Pool(actors, device="cpu"), progress, actor=IdleActor).seconds
+    drive(run, spec, Pool(actors, device="cpu"), clock, actor=IdleActor)
+    return clock.ends
 
 
 @contextmanager
@@ -206,24 +228,27 @@ def apart(measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str
     """In a process of its own, so that the peak memory is the part's."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         row = pool.submit(part, measure, arguments).result()
-    numbers = [f"{k} {v:,.0f}" if v == int(v) else f"{k} {v:,.3g}" for k, v in row.items()]
+    numbers = [f"{k} {v:,.0f}" if v >= 100 else f"{k} {v:.3g}" for k, v in row.items()]
     print(f"{measure.__name__.removeprefix('measure_'):9} {'  '.join(numbers)}", flush=True)
     return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    names = ["plan", "dispatch", "listing", "actors"]
+    parser.add_argument("--parts", nargs="+", choices=names, default=names)
     parser.add_argument("--pairs", type=int, default=IMAGENET_TRAIN)
     parser.add_argument("--shards", type=int, default=20_000)
     parser.add_argument("--sleep", type=float, default=2.0, help="seconds of a shard in `actors`")
     parser.add_argument("--json", help="also write the numbers to this file")
     a = parser.parse_args()
-    rows = {
-        "plan": apart(measure_plan, a.pairs),
-        "dispatch": apart(measure_dispatch, a.shards),
-        "listing": apart(measure_listing, a.shards),
-        "actors": [apart(measure_actors, actors, a.sleep) for actors in (1, 2, 4, 8)],
+    parts: dict[str, Callable[[], list[dict[str, float]]]] = {
+        "plan": lambda: [apart(measure_plan, a.pairs)],
+        "dispatch": lambda: [apart(measure_dispatch, a.shards)],
+        "listing": lambda: [apart(measure_listing, a.shards)],
+        "actors": lambda: [apart(measure_actors, actors, a.sleep) for actors in (1, 2, 4, 8)],
     }
+    rows = {name: parts[name]() for name in a.parts}
     if a.json:
         Path(a.json).write_text(json.dumps(rows, indent=2) + "\n")
 

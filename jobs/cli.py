@@ -71,7 +71,7 @@ def main() -> None:
 @app.callback()
 def logs(
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Events as JSON, one object a line, on the error output.")
+        bool, typer.Option("--log-json", help="Nothing on the error output but events as lines of JSON.")
     ] = False,
 ) -> None:
     """Extremal perturbations and channel attribution over whole image datasets."""
@@ -89,7 +89,9 @@ def logs(
 
 def _console(stderr: bool = False) -> Console:
     """Paths and class names are printed as they are: square brackets in them are no markup."""
-    return Console(stderr=stderr, markup=False, highlight=False)
+    # Where events are logged they say it all.
+    quiet = stderr and logging.getLogger("jobs").isEnabledFor(logging.INFO)
+    return Console(stderr=stderr, markup=False, highlight=False, quiet=quiet)
 
 
 @contextmanager

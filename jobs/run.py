@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pipeline.config import RunConfig
 from pipeline.driver import Pool, Summary, drive, start_ray
+from pipeline.events import event
 from pipeline.prepare import prepare, stored_config, versions, worker_spec
 from pipeline.progress import ProgressReport
 from storage import Kind, Run
@@ -124,6 +125,8 @@ def _rate(summary: Summary) -> float:
 
 
 def _conclude(run: Run, summary: Summary, console: Console) -> int:
+    counts = {"pairs": summary.pairs, "failed": summary.failed, "missing_shards": len(summary.missing)}
+    event(log, logging.INFO, "call ended", run=run.place(), **counts, seconds=round(summary.seconds, 1))
     if summary.seconds:
         _print_work(summary, console)
     failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"])

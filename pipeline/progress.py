@@ -1,5 +1,6 @@
 """Progress of a run: a bar on a terminal, otherwise a plain line now and then."""
 
+import logging
 import time
 from types import TracebackType
 
@@ -12,6 +13,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from pipeline.events import event
+
+log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
 
@@ -75,5 +80,8 @@ class ProgressReport:
         self._last_line = time.monotonic()
         rate = self.rate()
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
+        counts = {"done": self.done, "total": self.total, "failed": self.failed}
+        left_s = round(left) if left < float("inf") else None
+        event(log, logging.INFO, "progress", **counts, pairs_per_hour=round(rate * 3600), left_s=left_s)
         eta = f", {left:.0f} s left" if left < float("inf") else ""
         self._console.print(f"{self.done}/{self.total} pairs, {self.rate_text()}{eta}", highlight=False)

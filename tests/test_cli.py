@@ -1,6 +1,9 @@
 """The command line without Ray: help, errors, options, explain, status, score, classes."""
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from pipeline.shapes import make_shapes
 from workers import spatial_preset
 
 runner = CliRunner()
+COMMANDS = ["demo", "run", "submit", "retry", "compact", "status", "score", "classes", "explain"]
 WHAT = {"dataset": {"name": "shapes"}, "network": {"name": "shapes_cnn"}}
 
 
@@ -25,7 +29,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "submit", "status", "score", "classes", "explain"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches_with_examples(command: str) -> None:
     result = runner.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
@@ -51,6 +55,8 @@ def test_help_teaches_with_examples(command: str) -> None:
         (["run", "--preset", "slow"], "fast, torchray or paper"),
         (["run", "--config", "/nowhere.toml"], "/nowhere.toml"),
         (["status", "/nowhere"], "No run at /nowhere"),
+        (["retry", "/nowhere"], "No run at /nowhere"),
+        (["compact", "/nowhere"], "No run at /nowhere"),
         (["score", "/nowhere"], "No run at /nowhere"),
         (["classes", "/nowhere"], "No run at /nowhere"),
         (["explain", "/nowhere.jpg", "--network", "shapes_cnn", "--weights", "random"], "/nowhere.jpg"),
@@ -125,11 +131,45 @@ def test_status_score_and_classes_of_a_run(shapes: Path, tmp_path: Path) -> None
     assert sum(int(row["n"]) for row in classes) == 6
     assert all(len(row["top_channels"].split()) == 3 for row in classes)
 
+    result = runner.invoke(app, ["status", spatial.uri, "--verify"])
+    assert result.exit_code == 0, result.output
+    assert "verified 2/2 committed shards are sound" in result.output
+    assert "pairs/h over the last 1 commits" in result.output
+    result = runner.invoke(app, ["compact", spatial.uri])
+    assert result.exit_code == 0, result.output
+    assert result.output.split()[0].endswith("compact/spatial/part-00000.parquet")
+
     marker = next((tmp_path / "spatial" / "spatial").glob("*.parquet"))
+    marker.write_bytes(marker.read_bytes()[:-6] + b"\xff" * 6)
+    result = runner.invoke(app, ["status", spatial.uri, "--verify"])
+    assert result.exit_code == 1
+    assert f"{marker} is damaged" in result.output
     marker.unlink()
+    assert runner.invoke(app, ["compact", spatial.uri]).exit_code == 2
     result = runner.invoke(app, ["status", spatial.uri])
     assert result.exit_code == 1
     assert "missing" in result.output
+
+
+def test_log_json_leaves_nothing_but_events(shapes: Path, tmp_path: Path) -> None:
+    """On a run that is complete, which needs no Ray."""
+    run = compute(config(shapes), tmp_path / "run")
+    settings = tmp_path / "run.toml"
+    settings.write_text(
+        "preset = 'torchray'\nbatch = 2\nshard_size = 4\n[dataset]\nname = 'shapes'\nsplit = 'test'\n"
+        f"root = '{shapes}'\n[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"
+        "[spatial]\nareas = [0.1, 0.3]\njitter = 'random'\nmask = {step = 8, sigma = 8.0}\n"
+        "schedule = {steps = 4}\n"
+    )
+    command = ["--log-json", "run", "--config", str(settings), "--device", "cpu", "--out", run.uri]
+    ended = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *command], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert lines[-1]["event"] == "call ended"
+    assert (lines[-1]["run"], lines[-1]["missing_shards"]) == (run.uri, 0)
+    assert {"time", "level", "logger"} <= lines[-1].keys()
 
 
 @pytest.mark.parametrize("method", ["spatial", "channel"])

@@ -3,14 +3,14 @@
     python benchmarks/scale.py                     # 1,281,167 pairs, 20,000 shards
     python benchmarks/scale.py --pairs 100000 --shards 2000
 
-Four measurements, each in a process of its own, on a local Ray with actors that compute nothing:
+Four measurements (--parts), each in a process of its own, on a local Ray with actors that compute nothing:
 
     plan        an ImageNet list of --pairs pairs (its images do not exist) to a run on disk, and the same
                 list planned again and compared, as a resumed command does
     dispatch    the driver's loop over --shards shards whose actors answer at once and write nothing
     listing     what a resume does with --shards committed shards: list them and look at their ends
-    actors      1, 2, 4 and 8 actors that sleep --sleep seconds a shard, over what as many would take
-                without any overhead
+    actors      1, 2, 4 and 8 actors that sleep --sleep seconds a shard: the sleep over the time that a
+                shard takes them, once all have started
 
 Times are of the whole part, by the clock; memory is the peak resident set of the process, torch's own
 included.
@@ -171,7 +171,7 @@ def measure_listing(folder: str, shards: int) -> dict[str, float]:
 
 
 def measure_actors(folder: str, actors: int, seconds: float) -> dict[str, float]:
-    """Seconds that a shard takes an actor once all are at work: the start of so many on one machine is its own."""
+    """Seconds that a shard takes an actor once all are at work."""
     run = _run_of(folder, ROUNDS * actors)
     with _ray():
         ends = _drive(run, actors, seconds)

@@ -82,6 +82,9 @@ class IdleActor:
     def ready(self) -> str:
         return "nothing"
 
+    def pulse(self) -> int:
+        return 0
+
     def run_shard(self, shard: int, retry: bool) -> Iterator[Report]:
         with self._device:
             time.sleep(self._seconds)

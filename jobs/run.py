@@ -108,7 +108,7 @@ def _journal(run: Run) -> Callable[[Summary], None]:
             hung_actors=summary.hung_actors,
             retries=summary.retries,
             slowest=[{"shard": shard, "seconds": round(s, 1)} for s, shard in summary.slowest],
-            missing=len(summary.missing),
+            missing=len(summary.missing) if summary.finished else None,
             errors={str(shard): error for shard, error in summary.errors.items()},
         )
         try:

@@ -26,7 +26,7 @@ from ray.util import metrics
 from pipeline.events import event
 from pipeline.progress import ProgressReport
 from storage import Run
-from workers.actor import CONCURRENT_SHARDS, ShardActor
+from workers.actor import CONCURRENCY, CONCURRENT_SHARDS, ShardActor
 from workers.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,11 @@ MAX_LOST_ACTORS = 20
 MAX_HUNG_ACTORS = 2
 MAX_FAILED_SHARDS = 3
 POLL_S = 1.0
-# An actor may be silent for so many times its slowest report so far, at least MIN_SILENCE_S; before the
-# first report nothing is known, and a network may be compiled.
+# An actor gives signs of life: reports, and a pulse that it is asked for. It may stand still for so many
+# times the longest pause between two signs so far, at least MIN_SILENCE_S; before the first one nothing is
+# known, and a network may be compiled.
 SILENCE_FACTOR, MIN_SILENCE_S, FIRST_SILENCE_S = 10.0, 300.0, 3600.0
+PULSE_EVERY_S = 30.0
 SAVE_EVERY_S = 60.0
 SLOWEST = 5
 
@@ -75,6 +77,7 @@ class Summary:
         hung_actors: actors that fell silent and were replaced.
         retries: shards handed out again.
         slowest: (seconds, shard) of the slowest shards, slowest first.
+        finished: it was not stopped, so that `missing` is known.
         missing: shards that are still not committed.
         errors: last error of each shard that was given up.
     """
@@ -88,6 +91,7 @@ class Summary:
     hung_actors: int = 0
     retries: int = 0
     slowest: list[tuple[float, int]] = field(default_factory=list)
+    finished: bool = False
     missing: list[int] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
 
@@ -172,9 +176,10 @@ def drive(
     with _stoppable():
         try:
             loop.run()
+            loop.summary.missing = run.missing()
+            loop.summary.finished = True
         finally:
             loop.stop()
-            loop.summary.missing = run.missing()
             save(loop.summary)
     return loop.summary
 
@@ -217,15 +222,18 @@ class _Loop:
         actor: Any,
     ) -> None:
         self._factory = actor.options(
-            num_cpus=spec.threads, num_gpus=_gpus(pool), max_concurrency=CONCURRENT_SHARDS
+            num_cpus=spec.threads, num_gpus=_gpus(pool), max_concurrency=CONCURRENCY
         )
         self._spec, self._retry = spec, retry
         self._queue = deque(run.with_failures() if retry else run.missing())
         self._actors = min(pool.actors or 1, len(self._queue))
         self._starting: dict[Any, Any] = {}
         self._busy: dict[Any, _Busy] = {}
-        self._heard: dict[Any, float] = {}  # when each busy actor last said something
-        self._slowest_report = 0.0
+        self._heard: dict[Any, float] = {}  # when each busy actor last gave a sign of life
+        self._pulses: dict[Any, Any] = {}  # questions without an answer yet, and whom they are put to
+        self._beats: dict[Any, int] = {}
+        self._asked = time.monotonic()
+        self._longest_pause = 0.0
         self._own: Counter[int] = Counter()
         self._lost: Counter[int] = Counter()
         self._hung: Counter[int] = Counter()
@@ -240,11 +248,13 @@ class _Loop:
 
     def run(self) -> None:
         while self._busy or (self._queue and self._starting):
-            waiting = [*self._starting, *self._busy]
+            waiting = [*self._starting, *self._busy, *self._pulses]
             ready, _ = ray.wait(waiting, num_returns=1, timeout=POLL_S)
             for handle in ready:
                 if handle in self._starting:
                     self._started(handle)
+                elif handle in self._pulses:
+                    self._felt(handle)
                 else:
                     self._reported(handle)
             self._tick()
@@ -254,6 +264,10 @@ class _Loop:
         now = time.monotonic()
         self.summary.seconds = now - self._begin
         self._progress.add(0, 0)
+        if now - self._asked > PULSE_EVERY_S:
+            self._asked = now
+            for actor in self._heard.keys() - set(self._pulses.values()):
+                self._pulses[actor.pulse.remote()] = actor
         limit = self._silence()
         for actor in [actor for actor, heard in self._heard.items() if now - heard > limit]:
             self._fell_silent(actor, limit)
@@ -314,17 +328,34 @@ class _Loop:
 
     def _dismiss(self, actor: Any) -> None:
         self._heard.pop(actor, None)
+        self._beats.pop(actor, None)
+        self._pulses = {question: asked for question, asked in self._pulses.items() if asked != actor}
         _kill(actor)
+
+    def _felt(self, question: Any) -> None:
+        actor = self._pulses.pop(question)
+        try:
+            beats = ray.get(question)
+        except RayError:  # its shards' streams say so too, and are what counts
+            return
+        if beats != self._beats.get(actor, beats):
+            self._alive(actor)
+        self._beats[actor] = beats
+
+    def _alive(self, actor: Any) -> None:
+        now = time.monotonic()
+        self._longest_pause = max(self._longest_pause, now - self._heard.get(actor, now))
+        self._heard[actor] = now
 
     def _silence(self) -> float:
         """Seconds after which a silent actor is taken to hang."""
-        if not self._slowest_report:
+        if not self._longest_pause:
             return FIRST_SILENCE_S
-        return max(MIN_SILENCE_S, SILENCE_FACTOR * self._slowest_report)
+        return max(MIN_SILENCE_S, SILENCE_FACTOR * self._longest_pause)
 
     def _fell_silent(self, actor: Any, limit: float) -> None:
         self.summary.hung_actors += 1
-        cause = f"no report for {limit:.0f} s: its network or its images' storage hangs"
+        cause = f"no sign of life for {limit:.0f} s: its network or its images' storage hangs"
         self._take_back(self._working_at(actor), cause, self._hung, MAX_HUNG_ACTORS)
         self._replace(actor)
 
@@ -352,9 +383,7 @@ class _Loop:
             self._take_back(self._working_at(busy.actor), _cause(error), self._lost, MAX_LOST_ACTORS)
             self._replace(busy.actor)
         else:
-            now = time.monotonic()
-            self._slowest_report = max(self._slowest_report, now - self._heard[busy.actor])
-            self._heard[busy.actor] = now
+            self._alive(busy.actor)
             busy.pairs += report.pairs
             busy.failed += report.failed
             self._count(report.pairs, report.failed)

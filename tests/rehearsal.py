@@ -43,15 +43,21 @@ class RehearsalActor:
     """Commits a failure row for every pair. Each order is obeyed once.
 
     A file `hang-3` in the folder makes the actor that gets shard 3 hang, `die-3` kills it, `raise-3` raises;
-    `hang-3-always` and so on are obeyed every time. `sleep` holds the seconds that a shard takes.
+    `hang-3-always` and so on are obeyed every time. `sleep` holds the seconds that a shard takes;
+    `beats` is there for a heart that beats.
     """
 
     def __init__(self, spec: Orders) -> None:
         self._orders = Path(spec.folder)
+        self._beats = 0
         self._run = Run.open(spec.run)
 
     def ready(self) -> str:
         return "nothing"
+
+    def pulse(self) -> int:
+        self._beats += (self._orders / "beats").exists()
+        return self._beats
 
     def run_shard(self, shard: int, retry: bool) -> Iterator[Report]:
         pairs = self._run.shard_plan(shard)

@@ -15,7 +15,7 @@ from rehearsal import Orders, RehearsalActor
 from rich.console import Console
 
 import pipeline.driver
-from pipeline.driver import DriverError, Pool, Summary, drive
+from pipeline.driver import DriverError, Pool, Summary, drive, start_ray
 from pipeline.events import JsonFormatter
 from pipeline.progress import ProgressReport
 from storage import Kind, Run
@@ -25,7 +25,8 @@ SHARDS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+    # The GPU is only a number to Ray.
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
     yield
     ray.shutdown()
 
@@ -43,10 +44,12 @@ def run(tmp_path: Path) -> Run:
     return Run.create(str(tmp_path / "run"), manifest(Kind.SPATIAL), pairs)
 
 
-def rehearse(run: Run, orders: Path, actors: int = 2, **options: Any) -> Summary:
+def rehearse(
+    run: Run, orders: Path, actors: int = 2, device: str = "cpu", gpus: float = 1.0, **options: Any
+) -> Summary:
     spec: Any = Orders(run.uri, str(orders))
     progress = ProgressReport(3 * SHARDS, 0, Console(quiet=True))
-    return drive(run, spec, Pool(actors, device="cpu"), progress, actor=RehearsalActor, **options)
+    return drive(run, spec, Pool(actors, gpus, device), progress, actor=RehearsalActor, **options)
 
 
 def assert_whole(run: Run) -> None:
@@ -115,8 +118,23 @@ def test_a_silent_actor_is_replaced_and_named(
     summary = rehearse(run, orders)
     assert summary.hung_actors == 1 + pipeline.driver.MAX_HUNG_ACTORS
     assert summary.missing == [6], "what hangs every time is given up, and nothing else"
-    assert "no report for" in summary.errors[6]
+    assert "no sign of life for" in summary.errors[6]
     assert "shard=2" in caplog.text
+
+
+def test_a_pulse_between_reports_is_a_sign_of_life(
+    run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards of 4 s and a limit of 1.5 s, but a heart that beats."""
+    monkeypatch.setattr(pipeline.driver, "MIN_SILENCE_S", 1.5)
+    monkeypatch.setattr(pipeline.driver, "SILENCE_FACTOR", 1.0)
+    monkeypatch.setattr(pipeline.driver, "PULSE_EVERY_S", 0.2)
+    monkeypatch.setattr(pipeline.driver, "POLL_S", 0.2)
+    (orders / "sleep").write_text("4")
+    (orders / "beats").touch()
+    summary = rehearse(run, orders)
+    assert (summary.hung_actors, summary.missing) == (0, [])
+    assert_whole(run)
 
 
 def test_the_limit_of_silence_follows_the_pace(
@@ -192,6 +210,16 @@ def test_metrics_count_what_was_committed(run: Run, orders: Path, monkeypatch: p
     (orders / "raise-1").touch()
     rehearse(run, orders)
     assert counted == {"done": 0, "failed": 3 * SHARDS, "seconds": SHARDS}
+
+
+def test_actors_may_share_a_gpu(run: Run, orders: Path) -> None:
+    assert start_ray(Pool(gpus=0.5), threads=1) == 2
+    assert start_ray(Pool(), threads=1) == 1
+    assert start_ray(Pool(device="cpu"), threads=2) == 1
+    (orders / "sleep").write_text("0.5")
+    summary = rehearse(run, orders, device="cuda", gpus=0.5)
+    assert summary.workers.total() == 2, "both find a place, and neither waits for the other"
+    assert_whole(run)
 
 
 def test_nothing_waits_for_an_actor_that_cannot_be_placed(run: Run, orders: Path) -> None:

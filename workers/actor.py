@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import ray
 
+from workers.pulse import PULSE
 from workers.worker import Progress, Worker, WorkerSpec
 
-# The actor is started with this concurrency: one shard computes, the other decodes or is written.
+# The actor is started with room for these: one shard computes, the other decodes or is written.
 CONCURRENT_SHARDS = 2
+CONCURRENCY = CONCURRENT_SHARDS + 1  # and there is always room for a question
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -21,6 +23,10 @@ class ShardActor:
     def ready(self) -> str:
         """The device and the host, once the network is loaded."""
         return f"{self._worker.network.device} on {socket.gethostname()}"
+
+    def pulse(self) -> int:
+        """What the process has done so far; another number than before if it is alive."""
+        return PULSE.beats
 
     def run_shard(self, shard: int, retry: bool) -> Iterator[Progress]:
         """See `Worker.run_shard`; called with num_returns="streaming"."""

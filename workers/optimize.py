@@ -18,6 +18,7 @@ from torch import Tensor
 
 from workers.area import area_term
 from workers.config import Schedule
+from workers.pulse import PULSE
 
 TRACE_POINTS = 20
 EPSILON = 1e-8
@@ -259,6 +260,7 @@ class _Loop:
         self._waiting.extend((chain, next(chain)) for chain in chains)
         batch: _Batch | None = None
         while batch is not None or self._paused or self._waiting:
+            PULSE.beat()
             filled = self._fill(batch)
             try:
                 batch = self._step(filled, *self._evaluate(filled))

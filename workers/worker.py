@@ -20,6 +20,7 @@ from workers.config import ChannelConfig, Precision, SpatialConfig
 from workers.images import ImageError, load
 from workers.networks import Network, NetworkError, load_network
 from workers.points import locate
+from workers.pulse import PULSE
 from workers.rows import (
     KEY,
     Item,
@@ -163,6 +164,7 @@ class Worker:
                     message = f"the annotation of {row['class_name']!r} in {row['path']} is broken"
                 failures.append(failure(row, "target", LookupError(message)))
                 continue
+            PULSE.beat()
             try:
                 if row["path"] != path:  # the pairs of an image stand side by side
                     opened = load(self._images, row["path"])

@@ -7,7 +7,8 @@ Four measurements (--parts), each in a process of its own, on a local Ray with a
 
     plan        an ImageNet list of --pairs pairs (its images do not exist) to a run on disk, and the same
                 list planned again and compared, as a resumed command does
-    dispatch    the driver's loop over --shards shards whose actors answer at once and write nothing
+    dispatch    the driver's loop over as many pairs in --shards shards, whose actors answer at once and
+                write nothing
     listing     what a resume does with --shards committed shards: list them and look at their ends
     actors      1, 2, 4 and 8 actors that sleep --sleep seconds a shard: the sleep over the time that a
                 shard takes them, once all have started
@@ -82,8 +83,8 @@ class IdleActor:
     def ready(self) -> str:
         return "nothing"
 
-    def pulse(self) -> int:
-        return 0
+    def pulse(self) -> dict[int, int]:
+        return {}
 
     def run_shard(self, shard: int, retry: bool) -> Iterator[Report]:
         with self._device:
@@ -150,13 +151,14 @@ def _run_of(folder: str, shards: int, pairs_each: int = 1) -> Run:
     return Run.create(folder, _manifest(""), table)
 
 
-def measure_dispatch(folder: str, shards: int) -> dict[str, float]:
-    run = _run_of(folder, shards)
+def measure_dispatch(folder: str, pairs: int, shards: int) -> dict[str, float]:
+    run = _run_of(folder, shards, pairs // shards)
     with _ray():
         start = time.perf_counter()
         _drive(run, actors=2, seconds=0)
         seconds = time.perf_counter() - start
-    return {"shards": shards, "seconds": seconds, "ms_per_shard": 1e3 * seconds / shards}
+    counts = {"pairs": run.plan(["pair"]).num_rows, "shards": shards}
+    return {**counts, "seconds": seconds, "ms_per_shard": 1e3 * seconds / shards}
 
 
 def measure_listing(folder: str, shards: int) -> dict[str, float]:
@@ -247,7 +249,7 @@ def main() -> None:
     a = parser.parse_args()
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
         "plan": lambda: [apart(measure_plan, a.pairs)],
-        "dispatch": lambda: [apart(measure_dispatch, a.shards)],
+        "dispatch": lambda: [apart(measure_dispatch, a.pairs, a.shards)],
         "listing": lambda: [apart(measure_listing, a.shards)],
         "actors": lambda: [apart(measure_actors, actors, a.sleep) for actors in (1, 2, 4, 8)],
     }

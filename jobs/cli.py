@@ -71,7 +71,11 @@ def main() -> None:
 @app.callback()
 def logs(
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Nothing on the error output but events as lines of JSON.")
+        bool,
+        typer.Option(
+            "--log-json",
+            help="Events as lines of JSON in place of texts for people; a final error stays plain.",
+        ),
     ] = False,
 ) -> None:
     """Extremal perturbations and channel attribution over whole image datasets."""
@@ -101,11 +105,12 @@ def _explained() -> Iterator[None]:
     from pipeline.driver import DriverError
     from pipeline.pairs import DatasetError
     from storage import RunError
+    from storage.files import PlaceError
     from workers.images import ImageError
     from workers.networks import NetworkError
     from workers.split import LayerError
 
-    known = (ConfigError, DatasetError, NetworkError, LayerError, RunError, ImageError)
+    known = (ConfigError, DatasetError, NetworkError, LayerError, RunError, ImageError, PlaceError)
     try:
         yield
     except known as error:
@@ -123,7 +128,8 @@ def _explained() -> Iterator[None]:
     "--layer inception4d --out runs/channels`\n\n"
     "`extremal run --config voc.toml --steps 200 --actors 4`\n\n"
     "The same command again continues a run that was stopped anywhere.\n\n"
-    "Exit codes: 0 complete, 1 shards missing, 2 bad input, 130 interrupted, 143 terminated."
+    "Exit codes: 0 complete, 1 shards missing or not one result, 2 bad input, 130 interrupted, "
+    "143 terminated."
 )
 def run(
     config: Config = None,
@@ -378,14 +384,14 @@ def score(
     ] = 15.0,
 ) -> None:
     """Pointing game (All and Difficult) and monotonicity of a run of either method, from its files."""
-    from jobs.scores import show_scores
-    from storage import RunError
+    with _explained():
+        from jobs.scores import show_scores
 
-    try:
-        show_scores(uri, tolerance, _console())
-    except (RunError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
+        try:
+            show_scores(uri, tolerance, _console())
+        except ValueError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(BAD_INPUT) from None
 
 
 @app.command(epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv.")
@@ -394,14 +400,10 @@ def classes(
     top: Annotated[int, typer.Option(min=1, help="Channels to list per class.")] = 5,
 ) -> None:
     """Per-class channel masks of a channel run: counts, a*, top and class-specific channels."""
-    from jobs.scores import show_classes
-    from storage import RunError
+    with _explained():
+        from jobs.scores import show_classes
 
-    try:
         show_classes(uri, top, _console())
-    except RunError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
 
 
 @app.command(

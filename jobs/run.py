@@ -12,7 +12,7 @@ import ray
 from rich.console import Console
 
 from pipeline.config import RunConfig
-from pipeline.driver import Pool, Summary, drive, start_ray
+from pipeline.driver import Pool, Summary, drive, shorten, start_ray
 from pipeline.events import event
 from pipeline.prepare import prepare, stored_config, versions, worker_spec
 from pipeline.progress import ProgressReport
@@ -76,11 +76,11 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
 def _compute(
     run: Run, config: RunConfig, pool: Pool, progress: ProgressReport, again: bool = False
 ) -> Summary:
+    spec = worker_spec(config, run, pool.device, pool.gpus)
     started_here = not ray.is_initialized()
     pool = replace(pool, actors=start_ray(pool, config.threads))
     try:
         with progress:
-            spec = worker_spec(config, run, pool.device, pool.gpus)
             return drive(run, spec, pool, progress, again, _journal(run))
     finally:
         if started_here:
@@ -108,7 +108,7 @@ def _journal(run: Run) -> Callable[[Summary], None]:
             hung_actors=summary.hung_actors,
             retries=summary.retries,
             slowest=[{"shard": shard, "seconds": round(s, 1)} for s, shard in summary.slowest],
-            missing=len(summary.missing) if summary.finished else None,
+            missing=len(summary.missing),
             errors={str(shard): error for shard, error in summary.errors.items()},
         )
         try:
@@ -142,7 +142,7 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
         return INCOMPLETE
     if not summary.missing:
         return COMPLETE
-    shown = ", ".join(map(str, summary.missing[:10])) + (" ..." if len(summary.missing) > 10 else "")
+    shown = shorten(summary.missing)
     console.print(f"INCOMPLETE: {len(summary.missing)} shards are missing ({shown})", style="bold red")
     for shard, error in list(summary.errors.items())[:3]:
         console.print(f"  shard {shard}: {error}")

@@ -41,14 +41,15 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
     ]
     if times:
         lines.append(f"pace     {_pace(sizes, times, left)}")
-    slowest = [f"{s['shard']} ({s['seconds']:.0f} s)" for call in run.calls()[-1:] for s in call["slowest"]]
+    last = (run.calls() or [{}])[-1]
+    slowest = [f"{part['shard']} ({part['seconds']:.0f} s)" for part in last.get("slowest", [])]
     if slowest:
         lines.append(f"slowest  shards {', '.join(slowest)}, of the last call")
     if missing:
         shown = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
         lines.append(f"missing  shards {shown}; run the same `extremal run` command to continue")
     if stages:
-        lines.append(f"failed   `extremal retry {uri}` tries them again, once the cause is mended")
+        lines.append(f"failed   `extremal retry {run.place()}` tries them again, once the cause is mended")
     console.print("\n".join(lines), soft_wrap=True)
     return not missing and not (verify and _show_damage(run, len(times), console))
 

@@ -20,6 +20,8 @@ import yaml
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from storage.files import printable
+
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 RUN_KEY = "extremal_run"
 POLL_S = 1.0
@@ -30,7 +32,7 @@ SECRET_NAME = re.compile(
     r"|(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH)S?(_|$)",
     re.IGNORECASE,
 )
-SECRET_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@|https?://[^/\s@]+@")
+TOKEN_IN_URL = re.compile(r"https?://[^/\s@]+@")
 NO_SECRETS = (
     "Ray shows it to everybody who reads the job. Give credentials to the cluster's nodes instead: "
     "an instance role, a service account or a mounted secret."
@@ -55,7 +57,7 @@ def connect(address: str | None) -> JobSubmissionClient:
         os.environ["RAY_API_SERVER_ADDRESS"] = address if "://" in address else f"http://{address}"
     environment = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
     wanted = environment or DEFAULT_ADDRESS
-    if SECRET_IN_URL.search(wanted):
+    if _holds_secret(wanted):
         raise SubmitError("The address of the cluster holds a password. Use RAY_AUTH_TOKEN or a tunnel.")
     for handler in logging.getLogger("ray").handlers:
         handler.setLevel(logging.WARNING)  # every upload and socket is reported otherwise
@@ -193,8 +195,12 @@ def _refuse_secrets(command: str, runtime_env: dict[str, Any]) -> None:
     for name in runtime_env.get("env_vars") or {}:
         if SECRET_NAME.search(str(name)):
             raise SubmitError(f"env_vars.{name} looks like a secret. {NO_SECRETS}")
-    if SECRET_IN_URL.search(command) or SECRET_IN_URL.search(yaml.safe_dump(runtime_env)):
+    if any(_holds_secret(text) for text in (command, yaml.safe_dump(runtime_env))):
         raise SubmitError(f"A URL holds a password. {NO_SECRETS}")
+
+
+def _holds_secret(text: str) -> bool:
+    return printable(text) != text or TOKEN_IN_URL.search(text) is not None
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Aggregation as Ray tasks, where there is a cluster."""
 
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -8,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from pipeline.blocks import Blocks, in_one
+from pipeline.driver import DriverError, Pool, start_ray
 from storage import Run
 
 T = TypeVar("T")
@@ -20,11 +20,15 @@ BLOCK = 64  # shards of a task
 
 @contextmanager
 def blocks() -> Iterator[Blocks]:
-    """Blocks as tasks of the cluster of RAY_ADDRESS; all in this process if it is not set."""
+    """Blocks as tasks of the cluster of RAY_ADDRESS; all in this process if it is not set.
+
+    Raises:
+        DriverError: the cluster cannot be reached.
+    """
     if not os.environ.get("RAY_ADDRESS"):
         yield in_one
         return
-    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    start_ray(Pool(), threads=1)
     try:
         yield as_tasks
     finally:
@@ -35,7 +39,7 @@ def as_tasks(run: Run, part: Callable[[Run, Sequence[int]], T]) -> Iterator[T]:
     """Blocks of BLOCK shards as Ray tasks, two waiting for each CPU, so that memory stays bounded.
 
     Raises:
-        whatever `part` raises.
+        whatever `part` raises, and DriverError if a task is lost.
     """
     shards = run.committed()
     limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
@@ -58,3 +62,5 @@ def _result(task: Any) -> Any:
         return ray.get(task)
     except RayTaskError as error:
         raise (error.cause or error) from None
+    except RayError as error:
+        raise DriverError(f"A task of the aggregation was lost: {error}. Try again.") from error

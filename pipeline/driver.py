@@ -25,6 +25,7 @@ from ray.util import metrics
 
 from pipeline.events import event
 from pipeline.progress import ProgressReport
+from pipeline.watch import Watch
 from storage import Run
 from workers.actor import CONCURRENCY, CONCURRENT_SHARDS, ShardActor
 from workers.worker import WorkerSpec
@@ -36,10 +37,6 @@ MAX_LOST_ACTORS = 20
 MAX_HUNG_ACTORS = 2
 MAX_FAILED_SHARDS = 3
 POLL_S = 1.0
-# An actor gives signs of life: reports, and a pulse that it is asked for. It may stand still for so many
-# times the longest pause between two signs so far, at least MIN_SILENCE_S; before the first one nothing is
-# known, and a network may be compiled.
-SILENCE_FACTOR, MIN_SILENCE_S, FIRST_SILENCE_S = 10.0, 300.0, 3600.0
 PULSE_EVERY_S = 30.0
 SAVE_EVERY_S = 60.0
 SLOWEST = 5
@@ -75,10 +72,9 @@ class Summary:
         workers: what the actors said where they are, and how many there.
         lost_actors: actors that died and were replaced.
         hung_actors: actors that fell silent and were replaced.
-        retries: shards handed out again.
+        retries: shards taken back from an actor that failed, died or hung.
         slowest: (seconds, shard) of the slowest shards, slowest first.
-        finished: it was not stopped, so that `missing` is known.
-        missing: shards that are still not committed.
+        missing: shards that were to be computed and are not.
         errors: last error of each shard that was given up.
     """
 
@@ -91,7 +87,6 @@ class Summary:
     hung_actors: int = 0
     retries: int = 0
     slowest: list[tuple[float, int]] = field(default_factory=list)
-    finished: bool = False
     missing: list[int] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
 
@@ -136,7 +131,7 @@ def start_ray(pool: Pool, threads: int) -> int:
     if pool.actors is not None:
         return pool.actors
     gpus = _gpus(pool)
-    return (int(_resource("GPU") / gpus) if gpus else 0) or max(1, int(_resource("CPU")) // threads)
+    return (int(_resource("GPU")) * int(1 / gpus) if gpus else 0) or max(1, int(_resource("CPU")) // threads)
 
 
 def _resource(name: str) -> float:
@@ -176,10 +171,9 @@ def drive(
     with _stoppable():
         try:
             loop.run()
-            loop.summary.missing = run.missing()
-            loop.summary.finished = True
         finally:
             loop.stop()
+            loop.summary.missing = loop.missing()
             save(loop.summary)
     return loop.summary
 
@@ -229,18 +223,17 @@ class _Loop:
         self._actors = min(pool.actors or 1, len(self._queue))
         self._starting: dict[Any, Any] = {}
         self._busy: dict[Any, _Busy] = {}
-        self._heard: dict[Any, float] = {}  # when each busy actor last gave a sign of life
+        self._watch: Watch[Any] = Watch()
         self._pulses: dict[Any, Any] = {}  # questions without an answer yet, and whom they are put to
-        self._beats: dict[Any, int] = {}
-        self._asked = time.monotonic()
-        self._longest_pause = 0.0
+        self._suspects: set[int] = set()  # shards that an actor died with, but not alone
         self._own: Counter[int] = Counter()
         self._lost: Counter[int] = Counter()
         self._hung: Counter[int] = Counter()
-        self._progress = progress
+        self._given_up_in_a_row = 0
         self._failed_starts = 0
-        self._begin = time.monotonic()
-        self._save, self._saved = save, self._begin
+        self._progress = progress
+        self._save = save
+        self._begin = self._saved = self._asked = time.monotonic()
         self._metrics = _Metrics(run.manifest["config_hash"][:12])
         self.summary = Summary()
         for _ in range(self._actors):
@@ -259,6 +252,15 @@ class _Loop:
                     self._reported(handle)
             self._tick()
 
+    def missing(self) -> list[int]:
+        """Shards that were to be computed and are not, ascending. No listing: those of NFS may lag."""
+        return sorted({*self._queue, *self.summary.errors, *(busy.shard for busy in self._busy.values())})
+
+    def stop(self) -> None:
+        for actor in [*self._starting.values(), *(busy.actor for busy in self._busy.values())]:
+            _kill(actor)
+        self._metrics.actors.set(0)
+
     def _tick(self) -> None:
         """What is due whether or not somebody reported."""
         now = time.monotonic()
@@ -266,19 +268,15 @@ class _Loop:
         self._progress.add(0, 0)
         if now - self._asked > PULSE_EVERY_S:
             self._asked = now
-            for actor in self._heard.keys() - set(self._pulses.values()):
+            for actor in {busy.actor for busy in self._busy.values()} - set(self._pulses.values()):
                 self._pulses[actor.pulse.remote()] = actor
-        limit = self._silence()
-        for actor in [actor for actor, heard in self._heard.items() if now - heard > limit]:
-            self._fell_silent(actor, limit)
+        for stream in self._watch.silent():
+            if stream in self._busy:  # not with an actor that was replaced just now
+                self._fell_silent(stream)
         if now - self._saved > SAVE_EVERY_S:
             self._saved = now
-            self._metrics.actors.set(len(self._heard))
+            self.summary.missing = self.missing()
             self._save(self.summary)
-
-    def stop(self) -> None:
-        for actor in [*self._starting.values(), *(busy.actor for busy in self._busy.values())]:
-            _kill(actor)
 
     # ---- actors -------------------------------------------------------------------------------
 
@@ -293,27 +291,35 @@ class _Loop:
         except RayError as error:
             _kill(actor)
             self._failed_starts += 1
-            if self._failed_starts >= MAX_OWN_FAILURES and not self._busy:
+            event(log, logging.WARNING, "actor does not start", cause=_cause(error))
+            if self._failed_starts < MAX_OWN_FAILURES:
+                self._start_actor()
+            elif not self._busy and not self._starting:
                 raise DriverError(f"Actors do not start: {_cause(error)}") from error
-            self._start_actor()
             return
         self._failed_starts = 0
         event(log, logging.INFO, "actor ready", place=place)
         self.summary.workers[place] += 1
         self._give_work(actor)
+        self._count_actors()
 
     def _give_work(self, actor: Any) -> None:
         """A shard, and one more to decode while it computes that one, as long as there are enough for all."""
-        while self._queue and len(self._streams(actor)) < self._wanted():
+        while self._queue and self._has_room(actor):
             shard = self._queue.popleft()
             stream = actor.run_shard.options(num_returns="streaming").remote(shard, self._retry)
             self._busy[stream] = _Busy(actor, shard, time.monotonic())
-            self._heard.setdefault(actor, time.monotonic())
+            self._watch.begin(stream)
         if not self._streams(actor):
             self._dismiss(actor)  # at the tail an idle actor only holds a GPU
 
-    def _wanted(self) -> int:
-        return CONCURRENT_SHARDS if len(self._queue) >= self._actors else 1
+    def _has_room(self, actor: Any) -> bool:
+        at_work = {self._busy[stream].shard for stream in self._streams(actor)}
+        if not at_work:
+            return True
+        if self._suspects & {*at_work, self._queue[0]}:  # a suspect works alone, so that it can be told
+            return False
+        return len(at_work) < CONCURRENT_SHARDS and len(self._queue) >= self._actors
 
     def _streams(self, actor: Any) -> list[Any]:
         return [stream for stream, busy in self._busy.items() if busy.actor is actor]
@@ -327,10 +333,12 @@ class _Loop:
             self._start_actor()
 
     def _dismiss(self, actor: Any) -> None:
-        self._heard.pop(actor, None)
-        self._beats.pop(actor, None)
-        self._pulses = {question: asked for question, asked in self._pulses.items() if asked != actor}
+        self._pulses = {question: asked for question, asked in self._pulses.items() if asked is not actor}
         _kill(actor)
+        self._count_actors()
+
+    def _count_actors(self) -> None:
+        self._metrics.actors.set(len({id(busy.actor) for busy in self._busy.values()}))
 
     def _felt(self, question: Any) -> None:
         actor = self._pulses.pop(question)
@@ -338,30 +346,30 @@ class _Loop:
             beats = ray.get(question)
         except RayError:  # its shards' streams say so too, and are what counts
             return
-        if beats != self._beats.get(actor, beats):
-            self._alive(actor)
-        self._beats[actor] = beats
+        for stream in self._streams(actor):
+            if self._busy[stream].shard in beats:
+                self._watch.pulse(stream, beats[self._busy[stream].shard])
 
-    def _alive(self, actor: Any) -> None:
-        now = time.monotonic()
-        self._longest_pause = max(self._longest_pause, now - self._heard.get(actor, now))
-        self._heard[actor] = now
-
-    def _silence(self) -> float:
-        """Seconds after which a silent actor is taken to hang."""
-        if not self._longest_pause:
-            return FIRST_SILENCE_S
-        return max(MIN_SILENCE_S, SILENCE_FACTOR * self._longest_pause)
-
-    def _fell_silent(self, actor: Any, limit: float) -> None:
+    def _fell_silent(self, stream: Any) -> None:
+        actor = self._busy[stream].actor
+        signs = [stream, *(question for question, asked in self._pulses.items() if asked is actor)]
+        if ray.wait(signs, num_returns=1, timeout=0)[0]:
+            return  # it was this process that did not listen
+        limit = self._watch.limit()
         self.summary.hung_actors += 1
         cause = f"no sign of life for {limit:.0f} s: its network or its images' storage hangs"
-        self._take_back(self._working_at(actor), cause, self._hung, MAX_HUNG_ACTORS)
+        self._take_back(stream, cause, self._hung, MAX_HUNG_ACTORS)
         self._replace(actor)
 
-    def _working_at(self, actor: Any) -> Any:
-        """The shard that it was given first; another one waits for its turn."""
-        return self._streams(actor)[0]
+    def _died(self, actor: Any, cause: str) -> None:
+        self.summary.lost_actors += 1
+        streams = self._streams(actor)
+        if len(streams) == 1:
+            self._take_back(streams[0], cause, self._lost, MAX_LOST_ACTORS)
+        else:
+            self._suspects |= {self._busy[stream].shard for stream in streams}
+            event(log, logging.WARNING, "actor lost", cause=cause)
+        self._replace(actor)
 
     # ---- shards -------------------------------------------------------------------------------
 
@@ -379,11 +387,9 @@ class _Loop:
             else:
                 self._replace(busy.actor)
         except RayError as error:  # the actor, its node or its memory is lost
-            self.summary.lost_actors += 1
-            self._take_back(self._working_at(busy.actor), _cause(error), self._lost, MAX_LOST_ACTORS)
-            self._replace(busy.actor)
+            self._died(busy.actor, _cause(error))
         else:
-            self._alive(busy.actor)
+            self._watch.sign(stream)
             busy.pairs += report.pairs
             busy.failed += report.failed
             self._count(report.pairs, report.failed)
@@ -392,7 +398,8 @@ class _Loop:
                 self.summary.slots = min(few, report.slots), max(many, report.slots)
 
     def _committed(self, stream: Any) -> None:
-        busy = self._busy.pop(stream)
+        busy = self._over(stream)
+        self._given_up_in_a_row = 0
         seconds = time.monotonic() - busy.start
         self.summary.slowest = sorted([*self.summary.slowest, (seconds, busy.shard)], reverse=True)[:SLOWEST]
         self._metrics.shard(busy, seconds)
@@ -401,32 +408,54 @@ class _Loop:
 
     def _take_back(self, stream: Any, cause: str, budget: Counter[int], limit: int) -> None:
         """Requeue the shard of a broken stream, or give it up when its budget is spent."""
-        busy = self._forget(stream)
-        budget[busy.shard] += 1
-        fields = {"shard": busy.shard, "attempt": f"{budget[busy.shard]} of {limit}", "cause": cause}
-        event(log, logging.WARNING, "shard failed", **fields)
-        if budget[busy.shard] < limit:
+        shard = self._forget(stream)
+        budget[shard] += 1
+        event(
+            log,
+            logging.WARNING,
+            "shard failed",
+            shard=shard,
+            attempt=f"{budget[shard]} of {limit}",
+            cause=cause,
+            still_running=sorted(busy.shard for busy in self._busy.values()),
+        )
+        if budget[shard] < limit:
             return
-        self._queue.remove(busy.shard)
-        self.summary.errors[busy.shard] = cause
-        if len(self.summary.errors) >= MAX_FAILED_SHARDS:
+        self._queue.remove(shard)
+        self.summary.errors[shard] = cause
+        self._given_up_in_a_row += 1
+        if self._given_up_in_a_row >= MAX_FAILED_SHARDS:
+            missing = self.missing()
             raise DriverError(
-                f"{len(self.summary.errors)} shards could not be computed, the last one: {cause}. "
+                f"{self._given_up_in_a_row} shards in a row could not be computed, the last one: {cause}. "
+                f"{len(missing)} shards are missing ({shorten(missing)}). "
                 "Mend the cause and run the same command again."
             )
 
-    def _forget(self, stream: Any) -> _Busy:
-        """Put the shard of a stream that ends without a result back into the queue."""
-        busy = self._busy.pop(stream)
+    def _forget(self, stream: Any) -> int:
+        """Put the shard of a stream that ends without a result at the head of the queue, and return it.
+
+        At the head, so that what fails always is found out before everything has been tried twice.
+        """
+        busy = self._over(stream)
         self._count(-busy.pairs, -busy.failed)
-        self._queue.append(busy.shard)
+        self._queue.appendleft(busy.shard)
         self.summary.retries += 1
-        return busy
+        return busy.shard
+
+    def _over(self, stream: Any) -> _Busy:
+        self._watch.end(stream)
+        return self._busy.pop(stream)
 
     def _count(self, pairs: int, failed: int) -> None:
         self.summary.pairs += pairs
         self.summary.failed += failed
         self._progress.add(pairs, failed)
+
+
+def shorten(shards: list[int]) -> str:
+    """The first ten numbers."""
+    return ", ".join(map(str, shards[:10])) + (" ..." if len(shards) > 10 else "")
 
 
 def _kill(actor: Any) -> None:

@@ -28,15 +28,13 @@ def compact(run: Run) -> Iterator[str]:
         folder = f"{run.root}/compact/{kind.value}"
         try:
             run.filesystem.create_dir(folder, recursive=True)
-            names = set()
+            # A part of an earlier compaction beside a new one would double rows or lose them.
+            for info in list_files(run.filesystem, folder):
+                remove(run.filesystem, info.path)
             for number, table in enumerate(_parts(run, kind)):
-                names.add(f"part-{number:05d}.parquet")
                 path = f"{folder}/part-{number:05d}.parquet"
                 write_bytes(run.filesystem, path, parquet_bytes(table, GROUP_ROWS))
                 yield path
-            for info in list_files(run.filesystem, folder):
-                if info.base_name not in names:  # of a compaction before a retry
-                    remove(run.filesystem, info.path)
         except OSError as error:
             raise RunError(f"Cannot write {folder}: {error}. Check permissions and free space.") from error
 

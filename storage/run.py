@@ -276,7 +276,8 @@ class Run:
             )
         except _DAMAGE as error:
             raise RunError(
-                f"{self.place('plan.parquet')} is not readable ({error}). Restore it or start a new run."
+                f"{self.place('plan.parquet')} is not readable ({error}). "
+                "If the store itself is well, restore it or start a new run."
             ) from error
 
     def _shards_of(self, kind: Kind) -> list[int]:
@@ -330,7 +331,7 @@ class Run:
 
     def with_failures(self) -> list[int]:
         """Committed shards in which pairs failed, ascending."""
-        return sorted(set(self._shards_of(Kind.FAILURES)) & set(self.committed()))
+        return self._with_rows(Kind.FAILURES)
 
     def is_committed(self, shard: int) -> bool:
         """Whether a shard is committed now, by whomever."""
@@ -344,20 +345,34 @@ class Run:
         Returns:
             paths of the shard files that were deleted. They were cut off by something else than this
             package, which publishes whole files only; `verify` finds subtler damage.
+
+        Raises:
+            RunError: the store fails.
         """
         for kind in (self.kind, Kind.POINTS, Kind.FAILURES):
             sweep_temps(self.filesystem, f"{self.root}/{kind.value}")
         paths = [self._shard_path(shard, self.kind) for shard in self.committed()]
-        with ThreadPoolExecutor(READERS) as pool:
-            cut = [path for path, whole in zip(paths, pool.map(self._ends, paths), strict=True) if not whole]
-        for path in cut:
-            remove(self.filesystem, path)
+        try:
+            with ThreadPoolExecutor(READERS) as pool:
+                ends = list(pool.map(self._ends, paths))
+            # A second look, since another driver may have written it anew between size and end.
+            cut = [p for p, whole in zip(paths, ends, strict=True) if not whole and not self._ends(p)]
+            for path in cut:
+                remove(self.filesystem, path)
+        except OSError as error:
+            raise RunError(
+                f"The shards of {self.place()} cannot be looked at: {error}. Try again."
+            ) from error
         return cut
 
     def _ends(self, path: str) -> bool:
-        with self.filesystem.open_input_file(path) as file:
-            size = file.size()
-            return size > len(FOOTER) and bool(file.read_at(len(FOOTER), size - len(FOOTER)) == FOOTER)
+        """Whether a file ends as a Parquet file; one that is gone by now is none of our concern."""
+        try:
+            with self.filesystem.open_input_file(path) as file:
+                size = file.size()
+                return size > len(FOOTER) and bool(file.read_at(len(FOOTER), size - len(FOOTER)) == FOOTER)
+        except FileNotFoundError:
+            return True
 
     def verify(self) -> Iterator[str]:
         """Open the footers of all committed shards; yields a line for every file that is damaged.
@@ -377,6 +392,8 @@ class Run:
                 return str(error)
             found, planned = rows[self.kind] + rows.get(Kind.FAILURES, 0), sizes.get(shard, 0)
             path = self._shard_path(shard, self.kind)
+            if found > planned and rows.get(Kind.FAILURES):
+                return f"{path}: a retry was stopped in it; `extremal retry {self.place()}` settles it."
             if found != planned:
                 return f"{path} and its failures hold {found} of {planned} pairs. {self._fix(shard)}"
             if rows[self.kind] and shard not in points:
@@ -435,9 +452,8 @@ class Run:
         Raises:
             RunError: a shard is damaged or of another run; the message names the file.
         """
-        there = set(self._shards_of(kind))
-        for shard in self.committed() if shards is None else shards:
-            if shard in there:
+        for shard in self._with_rows(kind) if shards is None else shards:
+            if shards is None or self._has(shard, kind):
                 yield self._read_shard(shard, kind, columns)
 
     def shard_table(self, shard: int, kind: Kind) -> pa.Table:
@@ -446,9 +462,18 @@ class Run:
         Raises:
             RunError: the file is damaged or of another run, or the shard is not committed.
         """
-        if kind != self.kind and not exists(self.filesystem, self._shard_path(shard, kind)):
+        if not self._has(shard, kind):
             return SCHEMAS[kind].empty_table()
         return self._read_shard(shard, kind, None)
+
+    def _has(self, shard: int, kind: Kind) -> bool:
+        """Whether a committed shard has rows of a kind; asks for one file and lists no folder."""
+        return kind == self.kind or exists(self.filesystem, self._shard_path(shard, kind))
+
+    def _with_rows(self, kind: Kind) -> list[int]:
+        """Committed shards that have rows of a kind, ascending."""
+        committed = self.committed()
+        return committed if kind == self.kind else sorted(set(committed) & set(self._shards_of(kind)))
 
     def _read_shard(self, shard: int, kind: Kind, columns: Sequence[str] | None) -> pa.Table:
         schema = _schema(kind, columns)
@@ -457,7 +482,9 @@ class Run:
 
     def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
         """All committed rows of a kind in plan order; empty with the right schema if there are none."""
-        return pa.concat_tables([_schema(kind, columns).empty_table(), *self.tables(kind, columns)])
+        with ThreadPoolExecutor(READERS) as pool:
+            tables = pool.map(lambda shard: self._read_shard(shard, kind, columns), self._with_rows(kind))
+            return pa.concat_tables([_schema(kind, columns).empty_table(), *tables])
 
     # ---- what the driver did ------------------------------------------------------------------
 

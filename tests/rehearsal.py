@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,20 +45,26 @@ class RehearsalActor:
 
     A file `hang-3` in the folder makes the actor that gets shard 3 hang, `die-3` kills it, `raise-3` raises;
     `hang-3-always` and so on are obeyed every time. `sleep` holds the seconds that a shard takes;
-    `beats` is there for a heart that beats.
+    `beats` is there for a heart that beats; actors obey `no-start-1`.
     """
 
     def __init__(self, spec: Orders) -> None:
         self._orders = Path(spec.folder)
         self._beats = 0
+        if (
+            self._ordered("no-start", 1)
+            or self._ordered("no-start", 2)
+            or (self._orders / "no-start-always").exists()
+        ):
+            raise RuntimeError("as told")
         self._run = Run.open(spec.run)
 
     def ready(self) -> str:
         return "nothing"
 
-    def pulse(self) -> int:
+    def pulse(self) -> dict[int, int]:
         self._beats += (self._orders / "beats").exists()
-        return self._beats
+        return dict.fromkeys(range(1000), self._beats)
 
     def run_shard(self, shard: int, retry: bool) -> Iterator[Report]:
         pairs = self._run.shard_plan(shard)
@@ -81,8 +88,7 @@ class RehearsalActor:
         yield Report(0, 0)
 
     def _ordered(self, order: str, shard: int) -> bool:
-        once = self._orders / f"{order}-{shard}"
-        if once.exists():
-            once.unlink()
+        with suppress(FileNotFoundError):
+            (self._orders / f"{order}-{shard}").unlink()
             return True
         return (self._orders / f"{order}-{shard}-always").exists()

@@ -3,19 +3,23 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import ray
 from rich.console import Console
-from test_worker import config, timeless
+from test_worker import compute, config, timeless
 
+from pipeline.config import DatasetConfig
 from pipeline.driver import DriverError, Pool, drive
 from pipeline.prepare import prepare, worker_spec
 from pipeline.progress import ProgressReport
@@ -210,10 +214,38 @@ def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tm
     assert_whole(run)
     after = hashes(run)
     assert {name: after[name] for name in before} == before
+    calls = run.calls()
+    assert calls[-1]["missing"] == 0
+    done_before = sum(run.shard_sizes()[int(Path(name).stem[6:])] for name in before if "points" in name)
+    assert calls[-1]["pairs"] == PAIRS - done_before
+    assert calls[-1]["workers"].keys() == {f"cpu on {socket.gethostname()}"}
+    assert {"started", "host", "versions", "pairs_per_hour", "retries", "slowest"} <= calls[-1].keys()
     finished = start(command, out)
     assert "nothing left to compute" in finished.communicate(timeout=120)[0]
     assert finished.returncode == 0
     assert hashes(run) == after
+
+
+def test_failed_pairs_are_tried_again(shapes: Path, tmp_path: Path) -> None:
+    """By the command: the run knows where its images and its network are."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, path in enumerate(sorted(shapes.rglob("*.jpg"))[:3]):
+        (images / f"{i}.jpg").write_bytes(path.read_bytes())
+    good = (images / "1.jpg").read_bytes()
+    (images / "1.jpg").write_bytes(b"")
+    run = compute(replace(config(shapes), dataset=DatasetConfig("folder", str(images))), tmp_path / "run")
+    kept = run.table(Kind.SPATIAL)
+    assert kept.num_rows == 2
+    command = [sys.executable, "-m", "jobs.cli", "retry", run.uri, "--actors", "1", "--device", "cpu"]
+    for content, succeeded in ((b"", 0), (good, 1)):
+        (images / "1.jpg").write_bytes(content)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+        assert f"{succeeded} of 1 pairs succeeded this time" in ended.stderr
+    assert run.table(Kind.FAILURES).num_rows == 0
+    assert list(run.verify()) == []
+    assert run.table(Kind.SPATIAL).filter(pc.field("path") != "1.jpg").equals(kept)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

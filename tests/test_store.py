@@ -263,6 +263,11 @@ def test_verify_names_every_shard_that_is_not_whole(tmp_path: Path) -> None:
     good = {Kind.CHANNEL: [{"pair": 0}], Kind.POINTS: [{"pair": 0}]}
     run = make_run(tmp_path / "run", Kind.CHANNEL, {i: good for i in range(6)})
     assert list(run.verify()) == []
+    whole = {kind: rows(kind, *made) for kind, made in good.items()}
+    run.commit(0, {**whole, Kind.FAILURES: rows(Kind.FAILURES, {"pair": 0})})
+    (problem,) = run.verify()
+    assert "extremal retry" in problem, "killed between two files, which is no damage"
+    run.commit(0, whole)
     folder = tmp_path / "run"
     broken = folder / "channel/shard-000001.parquet"
     broken.write_bytes(broken.read_bytes()[:-6] + b"\xff" + broken.read_bytes()[-5:])

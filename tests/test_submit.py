@@ -183,6 +183,9 @@ def test_harmless_variables_and_urls_pass() -> None:
     assert client.submitted[0]["runtime_env"] == environment
     with pytest.raises(SubmitError, match="password"):
         submit(client, runtime_env={"pip": ["x @ git+https://hunter2@host/x"]})
+    for out in ("s3://KEY:SEC/RET@bucket/run", "s3://bucket/run?secret_key=hunter2"):
+        with pytest.raises(SubmitError, match="password"):
+            submit(client, ["--out", out], out=out)
 
 
 def test_runtime_env_that_cannot_be_read(tmp_path: Path) -> None:

@@ -229,7 +229,9 @@ def test_a_changed_dataset_is_not_mixed_into_a_run(odd: Path, tmp_path: Path) ->
         prepare(settings, str(tmp_path / "run"))
 
 
-def test_a_retry_computes_the_failed_pairs_and_keeps_the_rest(shapes: Path, tmp_path: Path) -> None:
+def test_a_retry_computes_the_failed_pairs_and_keeps_the_rest(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for i, path in enumerate(sorted(shapes.rglob("*.jpg"))[:6]):
@@ -249,6 +251,18 @@ def test_a_retry_computes_the_failed_pairs_and_keeps_the_rest(shapes: Path, tmp_
     assert sum(report.pairs for report in worker.run_shard(1, retry=True)) == 2
     assert [row["image_id"] for row in run.table(Kind.FAILURES).to_pylist()] == ["2.jpg"]
     (images / "2.jpg").write_bytes(mended["2.jpg"])
+
+    write = Run._write_shard
+
+    def write_points_and_die(run: Run, shard: int, kind: Kind, table: pa.Table) -> None:
+        if kind != Kind.POINTS:
+            raise KeyboardInterrupt
+        write(run, shard, kind, table)
+
+    monkeypatch.setattr(Run, "_write_shard", write_points_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        list(worker.run_shard(1, retry=True))
+    monkeypatch.setattr(Run, "_write_shard", write)
     list(worker.run_shard(1, retry=True))
     assert run.with_failures() == []
     assert list(run.verify()) == []

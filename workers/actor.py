@@ -24,9 +24,9 @@ class ShardActor:
         """The device and the host, once the network is loaded."""
         return f"{self._worker.network.device} on {socket.gethostname()}"
 
-    def pulse(self) -> int:
-        """What the process has done so far; another number than before if it is alive."""
-        return PULSE.beats
+    def pulse(self) -> dict[int, int]:
+        """What was done so far of each shard in work: another number than before if it does not hang."""
+        return dict(PULSE.beats)
 
     def run_shard(self, shard: int, retry: bool) -> Iterator[Progress]:
         """See `Worker.run_shard`; called with num_returns="streaming"."""

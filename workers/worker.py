@@ -125,6 +125,13 @@ class Worker:
             # A driver that was killed left an actor behind, which finished it: its file stays as it is.
             yield Progress(len(rows), 0)
             return
+        PULSE.begin(shard)
+        try:
+            yield from self._run(shard, rows, retry)
+        finally:
+            PULSE.end(shard)
+
+    def _run(self, shard: int, rows: list[Row], retry: bool) -> Iterator[Progress]:
         results: list[Row] = []
         points: list[Row] = []
         failures: list[Row] = []
@@ -135,13 +142,19 @@ class Worker:
             )
             again = {row["pair"] for row in before} - {row["pair"] for row in results}
             rows = [row for row in rows if row["pair"] in again]
+            # A retry that was killed may have left some without their results.
+            points = [point for point in points if point["pair"] not in again]
         for _, batch in groupby(rows, key=lambda row: row["batch"]):
             members = list(batch)
             failed = len(failures)
             groups = self._decode(members, failures)
-            with self._device:
+            while not self._device.acquire(timeout=1):
+                PULSE.beat()  # the other shard may hang, but this one only waits
+            try:
                 for items in groups:
                     self._compute(items, results, points, failures)
+            finally:
+                self._device.release()
             yield Progress(len(members), len(failures) - failed, min(self.slots.values(), default=None))
         found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
         tables = {}

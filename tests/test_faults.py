@@ -27,7 +27,14 @@ SHARDS = 8
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     # The GPU is only a number to Ray.
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+    ray.init(
+        "local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=10**8,
+    )
     yield
     ray.shutdown()
 

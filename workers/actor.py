@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import ray
 
-from workers.pulse import PULSE
 from workers.worker import Progress, Worker, WorkerSpec
 
 # The actor is started with room for these: one shard computes, the other decodes or is written.
@@ -26,7 +25,7 @@ class ShardActor:
 
     def pulse(self) -> dict[int, int]:
         """What was done so far of each shard in work: another number than before if it does not hang."""
-        return dict(PULSE.beats)
+        return self._worker.pulse()
 
     def run_shard(self, shard: int, retry: bool) -> Iterator[Progress]:
         """See `Worker.run_shard`; called with num_returns="streaming"."""

@@ -164,6 +164,12 @@ class Worker:
         self.run.commit(shard, tables)
         yield Progress(0, 0)
 
+    def pulse(self) -> dict[int, int]:
+        """What was done so far of each shard in work: another number than before if it does not hang."""
+        return dict(PULSE.beats)
+
+    # ---- one batch ----------------------------------------------------------------------------
+
     def _decode(self, rows: list[Row], failures: list[Row]) -> list[list[Item]]:
         """The decodable pairs of a batch, grouped by input shape; pairs of one image share its tensor."""
         groups: dict[tuple[int, ...], list[Item]] = {}

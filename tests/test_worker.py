@@ -1,6 +1,7 @@
 """The worker without Ray: what it stores, odd images, batches that fail, the same bytes every time."""
 
 import errno
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +209,22 @@ def test_two_shards_at_once_give_the_rows_of_one_after_the_other(shapes: Path, t
         list(pool.map(lambda shard: list(worker.run_shard(shard)), range(5)))
     for kind in (Kind.SPATIAL, Kind.POINTS, Kind.FAILURES):
         assert timeless(run, kind).equals(timeless(serial, kind))
+
+
+def test_a_shard_that_waits_for_the_device_gives_signs_of_life(shapes: Path, tmp_path: Path) -> None:
+    settings = config(shapes, dataset={"limit": 2})
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    with ThreadPoolExecutor(1) as pool:
+        with worker._device:
+            work = pool.submit(lambda: list(worker.run_shard(0)))
+            beats = set()
+            while len(beats) < 4:  # two images decoded, then nothing but waiting
+                beats.add(worker.pulse().get(0))
+                assert not work.done()
+                time.sleep(0.05)
+        work.result()
+    assert worker.pulse() == {}
 
 
 def test_a_committed_shard_is_left_alone(shapes: Path, tmp_path: Path) -> None:

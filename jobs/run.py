@@ -70,6 +70,7 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
         return _conclude(run, Summary(missing=run.missing()), console)
     summary = _compute(run, config, pool, ProgressReport(failed, 0, console), again=True)
     console.print(f"{summary.pairs - summary.failed} of {summary.pairs} pairs succeeded this time")
+    summary.missing = sorted({*summary.missing, *run.missing()})  # a run may be retried before its end
     return _conclude(run, summary, console)
 
 

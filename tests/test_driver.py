@@ -115,7 +115,7 @@ def test_an_unwritable_store_ends_the_run_with_its_cause(shapes: Path, tmp_path:
     points = Path(run.root) / "points"
     points.rmdir()
     points.write_text("a file where the folder should be")
-    with pytest.raises(DriverError, match=r"3 shards could not be computed.*NotADirectoryError"):
+    with pytest.raises(DriverError, match=r"3 shards in a row could not be computed.*NotADirectoryError"):
         drive(run, worker_spec(settings, run, "cpu"), Pool(1), progress(PAIRS))
     assert run.committed() == []
 

@@ -321,7 +321,9 @@ def retry(
     root: Annotated[
         str | None, typer.Option(help="Folder of the dataset, if it has moved. [default: as it was]")
     ] = None,
-    weights: Weights = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights, if they have moved. [default: as they were]")
+    ] = None,
     actors: Actors = None,
     gpus_per_actor: GpusPerActor = 1.0,
     device: Device = None,
@@ -359,7 +361,9 @@ def compact(uri: RunUri) -> None:
 )
 def status(
     uri: RunUri,
-    verify: Annotated[bool, typer.Option("--verify", help="Open every shard and count its pairs.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Open every shard's footer and count its pairs.")
+    ] = False,
 ) -> None:
     """What is committed, failed and missing in a run, its pace and slowest shards, from its files alone."""
     from jobs.status import show_status

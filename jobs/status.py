@@ -41,8 +41,7 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
     ]
     if times:
         lines.append(f"pace     {_pace(sizes, times, left)}")
-    last = (run.calls() or [{}])[-1]
-    slowest = [f"{part['shard']} ({part['seconds']:.0f} s)" for part in last.get("slowest", [])]
+    slowest = _slowest(run)
     if slowest:
         lines.append(f"slowest  shards {', '.join(slowest)}, of the last call")
     if missing:
@@ -52,6 +51,14 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
         lines.append(f"failed   `extremal retry {run.place()}` tries them again, once the cause is mended")
     console.print("\n".join(lines), soft_wrap=True)
     return not missing and not (verify and _show_damage(run, len(times), console))
+
+
+def _slowest(run: Run) -> list[str]:
+    """Of the last call; none if its entry in summary.json is not as we write it."""
+    try:
+        return [f"{part['shard']} ({part['seconds']:.0f} s)" for part in run.calls()[-1]["slowest"]]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return []
 
 
 def _pace(sizes: dict[int, int], times: dict[int, float], left: int) -> str:

@@ -128,6 +128,16 @@ def start_ray(pool: Pool, threads: int) -> int:
             raise DriverError(
                 f"Ray could not be started or reached (RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}): {error}"
             ) from error
+        if (
+            pool.device
+            and pool.device != "cpu"
+            and not os.environ.get("RAY_ADDRESS")
+            and not _resource("GPU")
+        ):
+            ray.shutdown()
+            raise DriverError(
+                "This machine has no GPU to wait for. Leave --device out, or give --device cpu."
+            )
     if pool.actors is not None:
         return pool.actors
     gpus = _gpus(pool)

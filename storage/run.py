@@ -500,10 +500,10 @@ class Run:
         """What the calls of the driver wrote into summary.json, oldest first; [] if it is not readable."""
         try:
             with self.filesystem.open_input_file(f"{self.root}/summary.json") as f:
-                calls: list[dict[str, Any]] = json.loads(f.read())["calls"]
+                calls = json.loads(f.read())["calls"]
         except (OSError, ValueError, KeyError, TypeError):
             return []
-        return calls
+        return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
     def write_calls(self, calls: Sequence[Mapping[str, Any]]) -> None:
         """Write summary.json.

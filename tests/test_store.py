@@ -292,8 +292,9 @@ def test_calls_are_advice(tmp_path: Path) -> None:
     assert run.calls() == []
     run.write_calls([{"pairs": 1}, {"pairs": 2}])
     assert run.calls() == [{"pairs": 1}, {"pairs": 2}]
-    (tmp_path / "summary.json").write_text("[")
-    assert run.calls() == []
+    for text in ("[", "[]", '{"calls": 5}', '{"calls": {"a": 1}}', '{"calls": ["x"]}'):
+        (tmp_path / "summary.json").write_text(text)
+        assert run.calls() == []
 
 
 # ---- compaction -----------------------------------------------------------------------------------

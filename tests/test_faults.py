@@ -112,7 +112,7 @@ def test_shards_are_given_up_before_all_have_been_tried(
     with pytest.raises(DriverError, match="3 shards in a row"):
         rehearse(run, orders, actors=1, save=saved.append)
     failed = {getattr(record, "fields", {}).get("shard") for record in caplog.records}
-    assert failed <= {0, 1, 2, 3}
+    assert failed - {None} <= {0, 1, 2, 3}
     assert saved[-1].missing == list(range(SHARDS))
 
 
@@ -143,8 +143,8 @@ def test_dying_actors_have_a_budget_of_their_own(
 def test_a_silent_actor_is_replaced_and_named(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pipeline.watch, "LEAST_S", 4.0)
-    monkeypatch.setattr(pipeline.watch, "MOST_S", 4.0)
+    monkeypatch.setattr(pipeline.watch, "LEAST_S", 10.0)
+    monkeypatch.setattr(pipeline.watch, "MOST_S", 10.0)
     (orders / "hang-2").touch()
     (orders / "hang-6-always").touch()
     caplog.set_level(logging.WARNING, "pipeline.driver")

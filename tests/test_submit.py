@@ -414,7 +414,7 @@ def wait_for_client(address: str) -> tuple[JobSubmissionClient, str]:
         try:
             client = cluster.connect(address)
             return client, client.submit_job(entrypoint="exit 7")
-        except (SubmitError, RuntimeError):
+        except (SubmitError, RuntimeError, OSError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)

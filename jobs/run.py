@@ -9,13 +9,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 import ray
+import torch
 from rich.console import Console
 
-from pipeline.config import RunConfig
-from pipeline.driver import Pool, Summary, drive, shorten, start_ray
+from pipeline.config import ConfigError, RunConfig
+from pipeline.driver import Pool, Summary, drive, start_ray
 from pipeline.events import event
 from pipeline.prepare import prepare, stored_config, versions, worker_spec
-from pipeline.progress import ProgressReport
+from pipeline.progress import ProgressReport, shorten
 from storage import Kind, Run
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[
         The run, and the exit code: 0 if every shard is committed and there is a result, 1 otherwise.
 
     Raises:
-        the errors of `prepare`, DriverError, and KeyboardInterrupt or SystemExit when stopped.
+        the errors of `prepare`, ConfigError, DriverError, and KeyboardInterrupt or SystemExit when stopped.
     """
+    _check_device(pool)
     line = f"preparing {config.network.name} ({config.precision}) on {config.dataset.name} ..."
     console.print(line, style="dim")
     run, existed = prepare(config, out)
@@ -62,6 +64,7 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
         RunError: there is no run.
         ConfigError, DriverError, and KeyboardInterrupt or SystemExit when stopped.
     """
+    _check_device(pool)
     run = Run.open(uri)
     config = stored_config(run, root, weights)
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
@@ -72,6 +75,16 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
     console.print(f"{summary.pairs - summary.failed} of {summary.pairs} pairs succeeded this time")
     summary.missing = sorted({*summary.missing, *run.missing()})  # a run may be retried before its end
     return _conclude(run, summary, console)
+
+
+def _check_device(pool: Pool) -> None:
+    """Ray would wait forever for a GPU that this machine does not have; a cluster may still grow one."""
+    on_gpu = pool.device not in (None, "cpu")
+    if on_gpu and not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"--device {pool.device}: this machine has no GPU to wait for. "
+            "Leave --device out, or give --device cpu."
+        )
 
 
 def _compute(

@@ -5,6 +5,7 @@ from collections import Counter
 
 from rich.console import Console
 
+from pipeline.progress import shorten
 from storage import Kind, Run
 
 RECENT = 50  # commits that the rate is taken from
@@ -45,8 +46,7 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
     if slowest:
         lines.append(f"slowest  shards {', '.join(slowest)}, of the last call")
     if missing:
-        shown = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
-        lines.append(f"missing  shards {shown}; run the same `extremal run` command to continue")
+        lines.append(f"missing  shards {shorten(missing)}; run the same `extremal run` command to continue")
     if stages:
         lines.append(f"failed   `extremal retry {run.place()}` tries them again, once the cause is mended")
     console.print("\n".join(lines), soft_wrap=True)

@@ -24,7 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util import metrics
 
 from pipeline.events import event
-from pipeline.progress import ProgressReport
+from pipeline.progress import ProgressReport, shorten
 from pipeline.watch import Watch
 from storage import Run
 from workers.actor import CONCURRENCY, CONCURRENT_SHARDS, ShardActor
@@ -128,16 +128,6 @@ def start_ray(pool: Pool, threads: int) -> int:
             raise DriverError(
                 f"Ray could not be started or reached (RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}): {error}"
             ) from error
-        if (
-            pool.device
-            and pool.device != "cpu"
-            and not os.environ.get("RAY_ADDRESS")
-            and not _resource("GPU")
-        ):
-            ray.shutdown()
-            raise DriverError(
-                "This machine has no GPU to wait for. Leave --device out, or give --device cpu."
-            )
     if pool.actors is not None:
         return pool.actors
     gpus = _gpus(pool)
@@ -461,11 +451,6 @@ class _Loop:
         self.summary.pairs += pairs
         self.summary.failed += failed
         self._progress.add(pairs, failed)
-
-
-def shorten(shards: list[int]) -> str:
-    """The first ten numbers."""
-    return ", ".join(map(str, shards[:10])) + (" ..." if len(shards) > 10 else "")
 
 
 def _kill(actor: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -19,6 +20,11 @@ from pipeline.events import event
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
+
+
+def shorten(shards: Sequence[int]) -> str:
+    """The first ten numbers."""
+    return ", ".join(map(str, shards[:10])) + (" ..." if len(shards) > 10 else "")
 
 
 class ProgressReport:

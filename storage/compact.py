@@ -1,6 +1,7 @@
 """A run's results in few large files, for tools that read them often. The shards stay what they are."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -16,7 +17,8 @@ def compact(run: Run) -> Iterator[str]:
     """Write compact/KIND/part-00000.parquet and so on, rows in plan order; yields each path written.
 
     Raises:
-        RunError: the run is not complete, a shard is damaged, or the files cannot be written.
+        RunError: the run is not complete, a shard is damaged, or the files cannot be written; what was
+            written by then is removed, as a part of the run would pass for the whole of it.
     """
     missing = run.missing()
     if missing:
@@ -26,17 +28,27 @@ def compact(run: Run) -> Iterator[str]:
         )
     for kind in (run.kind, Kind.POINTS, Kind.FAILURES):
         folder = f"{run.root}/compact/{kind.value}"
+        whole = False
         try:
             run.filesystem.create_dir(folder, recursive=True)
             # A part of an earlier compaction beside a new one would double rows or lose them.
-            for info in list_files(run.filesystem, folder):
-                remove(run.filesystem, info.path)
+            _empty(run, folder)
             for number, table in enumerate(_parts(run, kind)):
                 path = f"{folder}/part-{number:05d}.parquet"
                 write_bytes(run.filesystem, path, parquet_bytes(table, GROUP_ROWS))
                 yield path
+            whole = True
         except OSError as error:
             raise RunError(f"Cannot write {folder}: {error}. Check permissions and free space.") from error
+        finally:
+            if not whole:
+                with suppress(OSError):
+                    _empty(run, folder)
+
+
+def _empty(run: Run, folder: str) -> None:
+    for info in list_files(run.filesystem, folder):
+        remove(run.filesystem, info.path)
 
 
 def _parts(run: Run, kind: Kind) -> Iterator[pa.Table]:

@@ -146,7 +146,7 @@ class Run:
         """The run at `uri`, or None if there is no run.json.
 
         Raises:
-            RunError: run.json is there but unreadable or of another schema version.
+            RunError: run.json is there but unreadable, edited or of another schema version.
         """
         filesystem, root, uri = _locate(uri)
         path = f"{root}/run.json"
@@ -162,7 +162,8 @@ class Run:
             with filesystem.open_input_file(path) as f:
                 manifest = json.loads(f.read())
             version = manifest["schema_version"]
-            _ = [manifest[key] for key in (*IDENTITY, "kind", "config_hash")]
+            Kind(manifest["kind"])
+            intact = manifest["config_hash"] == config_hash({key: manifest[key] for key in IDENTITY})
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(
                 f"{printable(join(uri, 'run.json'))} is not readable ({error}). "
@@ -172,6 +173,11 @@ class Run:
             raise RunError(
                 f"{printable(uri)} was written with schema version {version}, this code reads "
                 f"{SCHEMA_VERSION}. Use the matching version of extremal or a new output directory."
+            )
+        if not intact:
+            raise RunError(
+                f"{printable(join(uri, 'run.json'))} was edited or is damaged: its config_hash is not "
+                "that of its content. Restore it; the shards belong to what it was."
             )
         return cls(uri, filesystem, root, manifest)
 

@@ -51,6 +51,7 @@ def test_help_teaches_with_examples(command: str) -> None:
         (["run", "--areas", "0.1,lots"], "--areas"),
         (["run", "--areas", "0.5,0.1"], "ascending"),
         (["run", "--steps", "0"], "at least 1"),
+        (["run", "--dataset", "shapes", "--root", ".", "--device", "cuda"], "has no GPU to wait for"),
         (["run", "--game", "chess"], "spatial.game"),
         (["run", "--preset", "slow"], "fast, torchray or paper"),
         (["run", "--config", "/nowhere.toml"], "/nowhere.toml"),
@@ -66,6 +67,7 @@ def test_mistakes_get_one_message_and_exit_code_2(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     if arguments[0] == "run" and "--network" not in arguments:
         arguments = [*arguments, "--network", "shapes_cnn", "--weights", "random"]
     result = runner.invoke(app, arguments)

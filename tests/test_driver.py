@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import ray
+from processes import EXTREMAL, actors_below, below, run_command, start, wait_for_a_shard
 from rich.console import Console
 from test_worker import compute, config, timeless
 
@@ -56,19 +56,6 @@ def hashes(run: Run) -> dict[str, str]:
     return {str(f.relative_to(run.root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
-def actor_pids() -> list[int]:
-    """Processes of the actors below this one; another Ray on the machine is none of ours."""
-    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True).splitlines()
-    table = {int(pid): (int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines)}
-
-    def below(pid: int) -> bool:
-        while pid in table and pid != os.getpid():
-            pid = table[pid][0]
-        return pid == os.getpid()
-
-    return [pid for pid, (_, args) in table.items() if args.startswith("ray::ShardActor") and below(pid)]
-
-
 def assert_whole(run: Run) -> None:
     """Every pair once, as a result."""
     assert run.table(run.kind, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
@@ -98,7 +85,7 @@ def test_a_killed_actor_is_replaced_and_nothing_is_lost(shapes: Path, tmp_path: 
     def kill_one() -> None:
         while not run.committed():
             time.sleep(0.05)
-        os.kill(actor_pids()[0], signal.SIGKILL)
+        os.kill(actors_below(os.getpid())[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
@@ -135,41 +122,13 @@ def test_another_configuration_in_the_same_place_is_refused(shapes: Path, tmp_pa
 @pytest.fixture
 def command(shapes: Path, tmp_path: Path) -> list[str]:
     """`extremal run` of a run of several seconds, in a process of its own."""
-    toml = tmp_path / "run.toml"
-    toml.write_text(
-        f"method = 'spatial'\nbatch = 2\nshard_size = 2\n"
-        f"[dataset]\nname = 'shapes'\nroot = '{shapes}'\nsplit = 'test'\n"
-        "[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"
-        "[spatial]\nareas = [0.1, 0.3]\n[spatial.mask]\nstep = 8\nsigma = 8.0\n"
-        "[spatial.schedule]\nsteps = 150\n"
-    )
-    return [sys.executable, "-m", "jobs.cli", "run", "--config", str(toml), "--actors", "1"]
-
-
-def start(command: list[str], out: Path | str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--out", str(out)],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    return run_command(tmp_path / "run.toml", str(shapes))
 
 
 def listening(pid: int) -> set[str]:
     """Local addresses, as /proc/net has them, on which a process and those below it accept connections."""
-    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid="], text=True).splitlines()
-    parents = {int(child): int(parent) for child, parent in (line.split() for line in lines)}
-
-    def below(process: int) -> bool:
-        while process in parents and process != pid:
-            process = parents[process]
-        return process == pid
-
     sockets = set()
-    for process in filter(below, parents):
+    for process in below(pid):
         with suppress(OSError):
             for descriptor in Path(f"/proc/{process}/fd").iterdir():
                 with suppress(OSError):
@@ -179,22 +138,12 @@ def listening(pid: int) -> set[str]:
     return {entry[1].split(":")[0] for entry in entries if entry[3] == "0A" and entry[9] in sockets}
 
 
-def wait_for_a_shard(out: Path | str, process: "subprocess.Popen[str]") -> Run:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        run = Run.find(str(out))
-        if run is not None and run.committed():
-            return run
-        time.sleep(0.05)
-    pytest.fail(f"no shard was committed: {process.communicate()[0]}")
-
-
 def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(command, out)
     run = wait_for_a_shard(out, process)
     process.kill()  # SIGKILL: nothing can be cleaned up
-    process.wait()
+    process.communicate()
     time.sleep(2)  # an orphaned actor may commit one more shard before Ray ends it
     before = hashes(run)
     assert 0 < len(run.committed()) < SHARDS
@@ -228,7 +177,7 @@ def test_failed_pairs_are_tried_again(shapes: Path, tmp_path: Path) -> None:
     run = compute(replace(config(shapes), dataset=DatasetConfig("folder", str(images))), tmp_path / "run")
     kept = run.table(Kind.SPATIAL)
     assert kept.num_rows == 2
-    command = [sys.executable, "-m", "jobs.cli", "retry", run.uri, "--actors", "1", "--device", "cpu"]
+    command = [*EXTREMAL, "retry", run.uri, "--actors", "1", "--device", "cpu"]
     (images / "1.jpg").write_bytes(good)
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr

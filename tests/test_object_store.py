@@ -16,7 +16,8 @@ import pyarrow.csv
 import pyarrow.fs as pafs
 import pytest
 from helpers import make_run, manifest, plan, rows
-from test_driver import PAIRS, SHARDS, start, wait_for_a_shard
+from processes import EXTREMAL, run_command, start, wait_for_a_shard
+from test_driver import PAIRS, SHARDS
 from test_worker import SETTINGS, compute, timeless
 from typer.testing import CliRunner
 
@@ -410,16 +411,7 @@ def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
     make_shapes(tmp_path / "shapes", train=1, test=PAIRS // 2)
     upload(tmp_path / "shapes", s3("shapes"))
     out = s3("killed-run")
-    toml = tmp_path / "run.toml"
-    toml.write_text(
-        f"batch = 2\nshard_size = 2\n"
-        f"[dataset]\nname = 'voc'\nroot = '{s3('shapes')}'\nsplit = 'test'\n"
-        "[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"
-        "[spatial]\nareas = [0.1, 0.3]\n[spatial.mask]\nstep = 8\nsigma = 8.0\n"
-        "[spatial.schedule]\nsteps = 150\n"
-    )
-    extremal = [sys.executable, "-m", "jobs.cli"]
-    command = [*extremal, "run", "--config", str(toml), "--actors", "1"]
+    command = run_command(tmp_path / "run.toml", s3("shapes"), dataset="voc")
     process = start(command, out)
     run = wait_for_a_shard(out, process)
     process.kill()
@@ -437,7 +429,7 @@ def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
     assert run.missing() == []
     for shard, info in before.items():
         assert run.filesystem.get_file_info(info.path).mtime == info.mtime, shard
-    score = subprocess.run([*extremal, "score", out], capture_output=True, text=True, timeout=120, check=True)
+    score = subprocess.run([*EXTREMAL, "score", out], capture_output=True, text=True, timeout=120, check=True)
     assert "scores/pointing.csv?scheme=http" in score.stdout
     assert "killed-run/scores/pointing.csv" in " ".join(contents(out))
     assert_no_secret(first, second, score.stdout, score.stderr, *contents(out).values())

@@ -76,6 +76,19 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str) -> None:
         Run.open(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("config", {"seed": 1}, "was edited or is damaged"), ("kind", "masks", "not readable")],
+)
+def test_an_edited_manifest_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    """Its shards say whose they are, and would all pass for those of another run."""
+    make_run(tmp_path, Kind.SPATIAL, {})
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(RunError, match=rf"run\.json.* {message}"):
+        Run.open(str(tmp_path))
+
+
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path, Kind.SPATIAL, {})
     path = tmp_path / "run.json"
@@ -325,6 +338,20 @@ def test_compaction_refuses_what_is_incomplete_or_unwritable(tmp_path: Path) -> 
     (tmp_path / "compact").write_text("in the way")
     with pytest.raises(RunError, match=r"Cannot write .*compact/channel"):
         list(compact(run))
+
+
+def test_a_compaction_that_fails_leaves_no_part_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would pass for the whole of it."""
+    monkeypatch.setattr(storage.compact, "PART_BYTES", 1)
+    shards = {i: {Kind.CHANNEL: [{"pair": i}]} for i in range(3)}
+    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    shard = tmp_path / "channel/shard-000002.parquet"
+    shard.write_bytes(shard.read_bytes()[:-50] + b"PAR1")
+    with pytest.raises(RunError, match=r"000002\.parquet is damaged"):
+        list(compact(run))
+    assert files_under(tmp_path / "compact/channel") == []
 
 
 # ---- reading --------------------------------------------------------------------------------------

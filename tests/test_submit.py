@@ -19,6 +19,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from processes import below
 from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 from typer.testing import CliRunner
@@ -390,11 +391,7 @@ def head(tmp_path: Path) -> Iterator[str]:
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Stop `ray start --block`, which stops its processes, and what is left of them."""
-    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid="], text=True).splitlines()
-    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in lines)}
-    ours = {process.pid}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
+    ours = below(process.pid)
     process.terminate()
     try:
         process.wait(timeout=30)
@@ -402,7 +399,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         process.kill()
         process.wait()
     time.sleep(1)  # for workers to notice
-    for pid in ours - {process.pid}:
+    for pid in ours.keys() - {process.pid}:
         if Path(f"/proc/{pid}").exists():
             os.kill(pid, signal.SIGKILL)
 

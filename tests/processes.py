@@ -1,0 +1,68 @@
+"""Real processes: a small `extremal run` of its own, and what lives below it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from storage import Run
+
+EXTREMAL = [sys.executable, "-m", "jobs.cli"]
+
+
+def run_command(
+    toml: Path, root: str, dataset: str = "shapes", steps: int = 150, actors: int = 1
+) -> list[str]:
+    """`extremal run`, without --out, of several seconds in shards of two pairs; writes its config."""
+    toml.write_text(
+        f"method = 'spatial'\nbatch = 2\nshard_size = 2\n"
+        f"[dataset]\nname = '{dataset}'\nroot = '{root}'\nsplit = 'test'\n"
+        "[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"
+        "[spatial]\nareas = [0.1, 0.3]\n[spatial.mask]\nstep = 8\nsigma = 8.0\n"
+        f"[spatial.schedule]\nsteps = {steps}\n"
+    )
+    return [*EXTREMAL, "run", "--config", str(toml), "--actors", str(actors)]
+
+
+def start(command: Sequence[str], out: Path | str) -> "subprocess.Popen[str]":
+    # A shell that runs the tests in the background ignores Ctrl-C, which children would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    environment = {**os.environ, "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--out", str(out)],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def wait_for_a_shard(out: Path | str, process: "subprocess.Popen[str]") -> Run:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        run = Run.find(str(out))
+        if run is not None and run.committed():
+            return run
+        time.sleep(0.05)
+    pytest.fail(f"no shard was committed: {process.communicate()[0]}")
+
+
+def below(pid: int) -> dict[int, str]:
+    """A process and all that descend from it: process -> its command line."""
+    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True).splitlines()
+    table = {int(process): (int(parent), args) for process, parent, args in (x.split(None, 2) for x in lines)}
+    found = {pid}
+    while more := {process for process, (parent, _) in table.items() if parent in found} - found:
+        found |= more
+    return {process: table[process][1] for process in found if process in table}
+
+
+def actors_below(pid: int) -> list[int]:
+    """Processes of the actors of a driver; another Ray on the machine is none of ours."""
+    return [process for process, args in below(pid).items() if args.startswith("ray::ShardActor")]

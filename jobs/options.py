@@ -33,7 +33,8 @@ def assemble(
     Args:
         file: TOML with the keys of RunConfig, and optionally `preset`.
         preset: overrides the file's.
-        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule.
+        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule. A method that is
+            none of a run's kinds is a list of saliency methods, separated by commas.
         device: where it will run, None = a GPU if this machine has one; decides the default precision.
 
     Raises:
@@ -54,6 +55,9 @@ def assemble(
     steps = flags.pop("steps", None)
     tree = merge(tree, flags)
     method = tree.get("method", "spatial")
+    if method not in ("spatial", "channel", "saliency"):  # names of saliency methods, to be compared
+        names = [name.strip() for name in str(method).split(",")]
+        method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": names}})
     if steps is not None and method in ("spatial", "channel"):
         tree = merge(tree, {method: {"schedule": {"steps": steps}}})
     return build_config(tree)

@@ -12,9 +12,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from storage.files import printable, split
 from workers.config import (
     ChannelConfig,
+    Layers,
     MaskConfig,
+    OcclusionConfig,
     Precision,
     Preset,
+    RiseConfig,
+    SaliencyConfig,
     Schedule,
     SpatialConfig,
     spatial_preset,
@@ -25,7 +29,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Method = Literal["spatial", "channel"]
+Method = Literal["spatial", "channel", "saliency"]
 DatasetName = Literal["imagenet", "voc", "coco", "folder", "shapes"]
 
 
@@ -80,6 +84,7 @@ class RunConfig:
     method: Method = "spatial"
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     seed: int = 0
     precision: Precision = "float32"
     batch: int = 16
@@ -104,12 +109,24 @@ class RunConfig:
         for key in ("labels", "difficult_list"):
             if tree["dataset"][key] is not None:
                 tree["dataset"][key] = split(tree["dataset"][key])[1]
-        del tree["channel" if self.method == "spatial" else "spatial"]
+        for section in {"spatial", "channel", "saliency"} - self.sections():
+            del tree[section]
         return tree
+
+    def sections(self) -> set[str]:
+        """The sections of settings that the run's method reads."""
+        if self.method != "saliency":
+            return {self.method}
+        inner = {"extremal": "spatial", "channel": "channel"}
+        return {"saliency", *(inner[name] for name in self.saliency.methods if name in inner)}
 
 
 # Said here and not in the classes, so that workers do not need pydantic.
-for _section in (RunConfig, DatasetConfig, NetworkConfig, SpatialConfig, ChannelConfig, MaskConfig, Schedule):
+_SECTIONS = (
+    RunConfig, DatasetConfig, NetworkConfig, SpatialConfig, ChannelConfig, SaliencyConfig,
+    MaskConfig, Schedule, Layers, RiseConfig, OcclusionConfig,
+)  # fmt: skip
+for _section in _SECTIONS:
     setattr(_section, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
 _ADAPTER = TypeAdapter(RunConfig)
 

@@ -16,8 +16,10 @@ from pipeline.plan import make_plan
 from storage import Kind, Run
 from storage.files import HIDDEN, printable
 from storage.folder import open_root
+from workers.config import SaliencyConfig
 from workers.images import MAX_INPUT
 from workers.networks import Network, load_network
+from workers.saliency import METHODS
 from workers.split import split_network
 from workers.worker import WorkerSpec
 
@@ -95,7 +97,8 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
     _try_shape(network, plan.table)
     manifest = {
         **identity,
-        "kind": (Kind.SPATIAL if config.method == "spatial" else Kind.CHANNEL).value,
+        "kind": Kind(config.method).value,
+        "rows_per_pair": len(config.saliency.methods) if config.method == "saliency" else 1,
         "dataset": {
             "root": printable(dataset.root),
             "classes": list(dataset.classes),
@@ -124,6 +127,8 @@ def _open(config: RunConfig) -> Dataset:
 
 
 def _check_method(config: RunConfig, network: Network) -> None:
+    if config.method == "saliency":
+        _check_saliency(config.saliency)
     if config.method != "channel":
         return
     split = split_network(network, config.channel.layer)
@@ -132,6 +137,15 @@ def _check_method(config: RunConfig, network: Network) -> None:
             f"channel.counts go up to {config.channel.counts[-1]}, but layer {config.channel.layer} "
             f"has {split.channels} channels. Lower the counts or leave them out."
         )
+
+
+def _check_saliency(config: SaliencyConfig) -> None:
+    for name in config.methods:
+        if name not in METHODS:
+            raise ConfigError(
+                f"There is no method {name!r}. Give spatial or channel, or methods to compare, separated by "
+                f"commas, of: {', '.join(METHODS)}."
+            )
 
 
 def _warn_versions(run: Run) -> None:
@@ -162,7 +176,8 @@ def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_shar
     """What an actor needs to work on a run."""
     return WorkerSpec(
         network=network_arguments(config),
-        method=config.spatial if config.method == "spatial" else config.channel,
+        method=getattr(config, config.method),
+        studies=(config.spatial, config.channel),
         root=open_root(config.dataset.root).root,  # workers may run in another directory
         run=run.uri,
         seed=config.seed,

@@ -3,7 +3,7 @@
     run.json                          who the run is: config, hashes, versions
     plan.parquet                      every pair, with its shard and batch
     summary.json                      what the calls of the driver did; nothing depends on it
-    spatial/shard-000123.parquet      results (or channel/): its presence means that the shard is done
+    spatial/shard-000123.parquet      results (or channel/, saliency/): if it is there, the shard is done
     points/shard-000123.parquet       points for the pointing game
     failures/shard-000123.parquet     pairs that could not be computed; only where there are any
     scores/*.parquet, *.csv           what the aggregators made of it
@@ -256,6 +256,11 @@ class Run:
         """The main kind of result, whose files mark committed shards."""
         return Kind(self.manifest["kind"])
 
+    @property
+    def rows_per_pair(self) -> int:
+        """Rows of the main kind that a computed pair has: as many as methods were compared on it."""
+        return int(self.manifest.get("rows_per_pair", 1))
+
     def plan(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The plan, one row per pair in order.
 
@@ -396,7 +401,8 @@ class Run:
                 rows = {kind: self._rows(shard, kind) for kind in kinds}
             except RunError as error:
                 return str(error)
-            found, planned = rows[self.kind] + rows.get(Kind.FAILURES, 0), sizes.get(shard, 0)
+            whole, planned = rows[self.kind] // self.rows_per_pair, sizes.get(shard, 0)
+            found = whole + rows.get(Kind.FAILURES, 0)
             path = self._shard_path(shard, self.kind)
             if found > planned and rows.get(Kind.FAILURES):
                 return f"{path}: a retry was stopped in it; `extremal retry {self.place()}` settles it."

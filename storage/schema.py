@@ -10,7 +10,7 @@ from enum import Enum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Kind(str, Enum):
@@ -18,6 +18,7 @@ class Kind(str, Enum):
 
     SPATIAL = "spatial"
     CHANNEL = "channel"
+    SALIENCY = "saliency"
     POINTS = "points"
     FAILURES = "failures"
 
@@ -121,18 +122,49 @@ CHANNEL = pa.schema(
     ]
 )
 
+SALIENCY = pa.schema(
+    [
+        *_KEY,
+        *_TARGET,
+        _field("seed", pa.int64(), "seed of this pair, hash(run seed, image, class)"),
+        _field("method", pa.string(), "saliency method"),
+        _field("score_full", pa.float32(), "logit of the target on the whole image"),
+        _field("input_shape", _INTS, "height, width of the network input"),
+        _field("map_shape", _INTS, "rows, columns of the stored map; empty if none was asked for"),
+        _field("map", _HALVES, "saliency over the input, divided by map_scale"),
+        _field("map_scale", pa.float32(), "largest absolute value of the map", nullable=True),
+        _field("diagnostics", pa.map_(pa.string(), pa.float32()), "what the method says of itself, by name"),
+        _field("insertion", pa.float32(), "area under the insertion curve, 0 to 1", nullable=True),
+        _field("deletion", pa.float32(), "area under the deletion curve, 0 to 1", nullable=True),
+        _field("seconds", pa.float32(), "wall time of the method's batch over its pairs"),
+    ]
+)
+
 POINTS = pa.schema(
     [
         *_KEY,
-        _field("method", pa.string(), "spatial, channel, or the baseline center"),
-        _field("x", pa.int32(), "column of the saliency's maximum, original pixels"),
-        _field("y", pa.int32(), "row of the saliency's maximum, original pixels"),
+        _field("method", pa.string(), "saliency method, or the baseline center"),
+        _field("x", pa.int32(), "column of the smoothed saliency's maximum, original pixels"),
+        _field("y", pa.int32(), "row of the smoothed saliency's maximum, original pixels"),
         _field("width", pa.int32(), "original image width"),
         _field("height", pa.int32(), "original image height"),
         _field(
             "distance2",
             pa.int64(),
             "squared distance to the nearest pixel of the class, 0 inside; null without ground truth",
+            nullable=True,
+        ),
+        _field("box_distance2", pa.int64(), "the same to the nearest box of the class", nullable=True),
+        _field(
+            "plain_distance2",
+            pa.int64(),
+            "distance2 of the maximum without smoothing; null also for the center",
+            nullable=True,
+        ),
+        _field(
+            "energy_inside",
+            pa.float32(),
+            "share of the positive unsmoothed saliency that lies on the class; null also for the center",
             nullable=True,
         ),
         _field("all_difficult", pa.bool_(), "every object of the class is marked PASCAL-difficult"),
@@ -152,6 +184,7 @@ FAILURES = pa.schema(
 SCHEMAS: dict[Kind, pa.Schema] = {
     Kind.SPATIAL: SPATIAL,
     Kind.CHANNEL: CHANNEL,
+    Kind.SALIENCY: SALIENCY,
     Kind.POINTS: POINTS,
     Kind.FAILURES: FAILURES,
 }

@@ -121,7 +121,7 @@ def test_status_score_and_classes_of_a_run(shapes: Path, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     with (tmp_path / "spatial" / "scores" / "pointing.csv").open() as f:
         rows = list(csv.DictReader(f))
-    assert {row["method"] for row in rows} == {"spatial", "center"}
+    assert {row["method"] for row in rows} == {"extremal", "center"}
     assert sum(int(r["hits"]) + int(r["misses"]) for r in rows if r["subset"] == "all") == 12
     assert runner.invoke(app, ["classes", spatial.uri]).exit_code == 2
 

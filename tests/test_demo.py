@@ -15,8 +15,8 @@ def test_extremal_masks_point_far_better_than_the_centre(tmp_path: Path) -> None
     assert result.returncode == 0, result.stdout + result.stderr
     with (out / "spatial" / "scores" / "pointing_summary.csv").open() as f:
         pooled = {r["method"]: float(r["pooled"]) for r in csv.DictReader(f) if r["subset"] == "all"}
-    assert pooled["spatial"] > 0.8
-    assert pooled["spatial"] > pooled["center"] + 0.3
+    assert pooled["extremal"] > 0.8
+    assert pooled["extremal"] > pooled["center"] + 0.3
     with (out / "channel" / "scores" / "classes.csv").open() as f:
         classes = list(csv.DictReader(f))
     assert sum(int(row["n"]) for row in classes) == 16

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from workers.images import Preprocess
 from workers.perturbation import gaussian_blur
-from workers.points import locate, to_original
+from workers.points import Smooth, locate, to_original
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.09])
@@ -18,7 +18,7 @@ def test_drawing_equals_interpolation_and_convolution(smooth: float) -> None:
     drawn = F.interpolate(saliency[None, None], size=(70, 90), mode="bilinear", align_corners=False)
     canvas[10:80, 20:110] = drawn[0, 0]
     expected = gaussian_blur(canvas[None, None], smooth * 90)[0, 0]
-    torch.testing.assert_close(to_original(saliency, region, width, height, smooth), expected)
+    torch.testing.assert_close(to_original(saliency, region, width, height, Smooth(smooth)), expected)
 
 
 def test_a_peak_is_found_where_it_lies_in_the_original() -> None:
@@ -26,7 +26,7 @@ def test_a_peak_is_found_where_it_lies_in_the_original() -> None:
     width, height = 500, 375
     saliency = torch.zeros(224, 224)
     saliency[100:105, 30:35] = 1
-    x, y = locate(saliency, preprocess.region(width, height), width, height, smooth=0.02)
+    x, y = locate(saliency, preprocess.region(width, height), width, height, Smooth(0.02))
     scale = 375 / 256
     assert x == pytest.approx((500 - 224 * scale) / 2 + 32.5 * scale, abs=2)
     assert y == pytest.approx((375 - 224 * scale) / 2 + 102.5 * scale, abs=2)
@@ -42,11 +42,11 @@ def test_a_negative_map_still_points_inside_the_crop() -> None:
 
 def test_the_first_maximum_wins_a_tie_and_one_pixel_is_enough() -> None:
     assert locate(torch.ones(3, 3), (0.0, 0.0, 9.0, 9.0), 9, 9) == (0, 0)
-    assert locate(torch.ones(5, 5), (0.0, 0.0, 1.0, 1.0), 1, 1, smooth=0.09) == (0, 0)
+    assert locate(torch.ones(5, 5), (0.0, 0.0, 1.0, 1.0), 1, 1, Smooth(0.09)) == (0, 0)
 
 
 def test_a_large_photograph_gives_a_whole_finite_map() -> None:
     saliency = torch.rand(32, 43)
-    out = to_original(saliency, (0.0, 0.0, 2000.0, 1500.0), 2000, 1500, smooth=0.09)
+    out = to_original(saliency, (0.0, 0.0, 2000.0, 1500.0), 2000, 1500, Smooth(0.09))
     assert out.shape == (1500, 2000)
     assert np.isfinite(out.numpy()).all()

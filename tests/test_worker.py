@@ -14,12 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+import workers.attribution
 from pipeline.config import DatasetConfig, RunConfig, build_config, merge, method_trees
 from pipeline.masks import draw_masks
 from pipeline.prepare import prepare, worker_spec
 from pipeline.shapes import make_shapes
 from storage import ConfigMismatch, Kind, Run
 from workers import load_network
+from workers.attribution import group
 from workers.networks import NetworkError
 from workers.spatial import extremal_perturbation
 from workers.weights import fingerprint
@@ -162,14 +164,14 @@ def test_one_bad_pair_of_a_batch_fails_alone(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, worker = batch_of_four(shapes, tmp_path / "run")
-    honest = worker._attribute
+    honest = worker.attribution.explain
 
     def fails_with_pair_two(items: list[Any]) -> Any:
         if any(item.row["pair"] == 2 for item in items):
             raise RuntimeError("no luck with pair two")
         return honest(items)
 
-    monkeypatch.setattr(worker, "_attribute", fails_with_pair_two)
+    monkeypatch.setattr(worker.attribution, "explain", fails_with_pair_two)
     reports = list(worker.run_shard(0))
     assert sum(r.pairs for r in reports) == 4
     assert sum(r.failed for r in reports) == 1
@@ -182,16 +184,16 @@ def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, worker = batch_of_four(shapes, tmp_path / "run")
-    honest = worker._attribute
+    honest = workers.attribution.spatial_rows
     calls: list[int] = []
 
-    def overflows_in_pair_one(items: list[Any]) -> Any:
-        rows, saliency = honest(items)
-        calls.append(len(items))
+    def overflows_in_pair_one(result: Any) -> Any:
+        rows = honest(result)
+        calls.append(len(rows))
         rows[1]["score_preserve"][1] = np.inf
-        return rows, saliency
+        return rows
 
-    monkeypatch.setattr(worker, "_attribute", overflows_in_pair_one)
+    monkeypatch.setattr(workers.attribution, "spatial_rows", overflows_in_pair_one)
     list(worker.run_shard(0))
     assert calls == [4]
     assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
@@ -343,7 +345,7 @@ def test_voc_class_is_explained_by_its_most_confident_synset(tmp_path: Path) -> 
     (row,) = run.plan().to_pylist()
     logits = worker.network(worker.network.preprocess(Image.open(images / "a.jpg"))[None])[0]
     (items,) = worker._decode([{**row, "targets": [0, 3, 5]}], [])
-    chosen = worker._targets(items[0].input[None], [0], items)
+    chosen = group(worker.network, items).targets
     assert chosen.item() == [0, 3, 5][int(logits[[0, 3, 5]].argmax())]
     (items,) = worker._decode([row], [])
-    assert worker._targets(items[0].input[None], [0], items).item() == int(logits.argmax())
+    assert group(worker.network, items).targets.item() == int(logits.argmax())

@@ -186,6 +186,79 @@ class ChannelConfig:
             raise ValueError(f"counts must be ascending positive integers, not {list(counts)}")
 
 
+@dataclass(frozen=True)
+class RiseConfig:
+    """RISE (Petsiuk et al., 2018): random masks of cells, weighted by the score under them.
+
+    Attributes:
+        masks: how many. cells: along each side. keep: probability of a cell to be kept.
+    """
+
+    masks: int = 8000
+    cells: int = 7
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.masks < 1 or self.cells < 1 or not 0 < self.keep < 1:
+            raise ValueError("rise masks and cells must be at least 1, keep between 0 and 1")
+
+
+@dataclass(frozen=True)
+class OcclusionConfig:
+    """Occlusion: the drop of the logit under a sliding square of the mean colour; pixels of the input."""
+
+    window: int = 48
+    stride: int = 16
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.window:
+            raise ValueError("occlusion stride must be at least 1 and at most the window")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where the methods read a network: dotted names of layers.
+
+    Attributes:
+        cam: the last layer with space: Grad-CAM, linear approximation, NormGrad.
+        excitation: where excitation backpropagation is read (MWP, cMWP).
+        contrast: where cMWP subtracts the signal of all other classes.
+        classifier: the layer whose weights change sign for the contrast.
+    """
+
+    cam: str | None = None
+    excitation: str | None = None
+    contrast: str | None = None
+    classifier: str | None = None
+
+
+@dataclass(frozen=True)
+class SaliencyConfig:
+    """Saliency methods compared on the same pairs.
+
+    Attributes:
+        methods: names from `workers.saliency.METHODS`. The center is pointed at in every run: naming it
+            changes nothing.
+        layers: None in a field = what the table says of the architecture.
+        maps: side of the stored map, cells, for the longer side of the input; 0 = store none.
+        fidelity: pixels per step of insertion and deletion; 0 = do not measure them.
+    """
+
+    methods: tuple[str, ...] = ("gradient", "grad_cam")
+    layers: Layers = Layers()
+    rise: RiseConfig = RiseConfig()
+    occlusion: OcclusionConfig = OcclusionConfig()
+    maps: int = 0
+    fidelity: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "methods", tuple(name for name in self.methods if name != "center"))
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError("methods must be names, each once, and one of them not the center")
+        if self.maps < 0 or self.fidelity < 0:
+            raise ValueError("maps and fidelity must not be negative")
+
+
 def spatial_preset(preset: Preset) -> SpatialConfig:
     """All numbers of a preset.
 

@@ -1,7 +1,9 @@
 """From a saliency map to a point in the original image (pointing game, protocol items 17 and 18)."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +14,43 @@ from workers.perturbation import gaussian_kernel
 Region = tuple[float, float, float, float]
 
 
+@dataclass(frozen=True)
+class Smooth:
+    """A Gaussian blur of a map drawn on the original image.
+
+    Attributes:
+        fraction: standard deviation as a fraction of the image's `side`.
+        border: what lies beyond the image: `zero`, or its outermost pixels, `replicate`d.
+    """
+
+    fraction: float = 0.0
+    side: Literal["short", "long"] = "short"
+    border: Literal["zero", "replicate"] = "zero"
+
+    def sigma(self, width: int, height: int) -> float:
+        """Standard deviation in pixels."""
+        return self.fraction * (min(width, height) if self.side == "short" else max(width, height))
+
+
+UNSMOOTHED = Smooth()
+
+
 @lru_cache(maxsize=64)
-def _axis(cells: int, start: int, stop: int, limit: int, sigma: float) -> Tensor:
+def _axis(cells: int, start: int, stop: int, limit: int, sigma: float, border: str) -> Tensor:
     """(limit,cells): draws a row of cells bilinearly on [start, stop) of `limit` pixels, and blurs it."""
     drawn = F.interpolate(torch.eye(cells)[None], size=stop - start, mode="linear", align_corners=False)[0]
     canvas = torch.zeros(cells, limit)
     canvas[:, start:stop] = drawn
     if sigma > 0:
         radius = math.ceil(4 * sigma)
-        canvas = F.conv1d(
-            canvas[:, None], gaussian_kernel(sigma, radius).float()[None, None], padding=radius
-        )[:, 0]
+        padded = F.pad(canvas[:, None], (radius, radius), "constant" if border == "zero" else "replicate")
+        canvas = F.conv1d(padded, gaussian_kernel(sigma, radius).float()[None, None])[:, 0]
     return canvas.t().contiguous()
 
 
-def to_original(saliency: Tensor, region: Region, width: int, height: int, smooth: float = 0.0) -> Tensor:
+def to_original(
+    saliency: Tensor, region: Region, width: int, height: int, smooth: Smooth = UNSMOOTHED
+) -> Tensor:
     """A map of the network's input, drawn at its place in the original image, zero elsewhere, and blurred.
 
     Drawing and blurring are linear and separable: one product of three matrices does both, where a
@@ -36,14 +60,14 @@ def to_original(saliency: Tensor, region: Region, width: int, height: int, smoot
         saliency: (h,w) float32, on the CPU.
         region: x0, y0, x1, y1 of the input in original pixels, half-open.
         width, height: of the original image, pixels.
-        smooth: standard deviation of the blur (zero beyond the image), fraction of the short side.
+        smooth: the blur.
 
     Returns:
         (height,width) float32.
     """
-    sigma = smooth * min(width, height)
-    rows = _axis(saliency.shape[0], *_span(region[1], region[3], height), height, sigma)
-    columns = _axis(saliency.shape[1], *_span(region[0], region[2], width), width, sigma)
+    sigma = smooth.sigma(width, height)
+    rows = _axis(saliency.shape[0], *_span(region[1], region[3], height), height, sigma, smooth.border)
+    columns = _axis(saliency.shape[1], *_span(region[0], region[2], width), width, sigma, smooth.border)
     return rows @ saliency @ columns.t()
 
 
@@ -53,7 +77,9 @@ def _span(start: float, stop: float, limit: int) -> tuple[int, int]:
     return first, max(first + 1, min(round(stop), limit))
 
 
-def locate(saliency: Tensor, region: Region, width: int, height: int, smooth: float = 0.0) -> tuple[int, int]:
+def locate(
+    saliency: Tensor, region: Region, width: int, height: int, smooth: Smooth = UNSMOOTHED
+) -> tuple[int, int]:
     """Column and row of a map's maximum in original pixels, the first one in a tie; see `to_original`.
 
     Only the part that the network saw is searched.

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from workers.channel import ChannelResult
 from workers.images import ImageError
-from workers.points import Region
-from workers.regions import distance2
+from workers.points import Region, Smooth, locate, to_original
+from workers.regions import distance2, share_inside
 from workers.spatial import SpatialResult
 
 KEY = ("pair", "image_id", "path", "class_id", "class_name")
@@ -62,7 +63,7 @@ def failure(row: Row, stage: str, error: Exception) -> Row:
 
 
 def point_row(item: Item, method: str, x: int, y: int) -> Row:
-    """A row of `storage.schema.POINTS`."""
+    """A row of `storage.schema.POINTS` for a point that comes from no map."""
     row, width, height = item.row, item.width, item.height
     return {
         **{key: row[key] for key in KEY},
@@ -72,9 +73,37 @@ def point_row(item: Item, method: str, x: int, y: int) -> Row:
         "width": width,
         "height": height,
         "distance2": distance2(x, y, row["boxes"], row["rle"], width, height),
+        "box_distance2": distance2(x, y, row["boxes"], None, width, height),
+        "plain_distance2": None,
+        "energy_inside": None,
         "all_difficult": row["all_difficult"],
         "difficult": row["difficult"],
     }
+
+
+def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) -> Row:
+    """A row of `storage.schema.POINTS` for the maximum of a map (h,w) on the CPU."""
+    row, size = item.row, (item.width, item.height)
+    found = point_row(item, method, *locate(saliency, item.region, *size, smooth))
+    truth = row["boxes"], row["rle"]
+    if found["distance2"] is not None:
+        found["plain_distance2"] = distance2(*locate(saliency, item.region, *size), *truth, *size)
+        drawn = to_original(saliency, item.region, *size).numpy()
+        found["energy_inside"] = share_inside(drawn, *truth, *size)
+    return found
+
+
+def saliency_row(item: Item, method: str, saliency: Tensor, cells: int) -> Row:
+    """What a row of `storage.schema.SALIENCY` holds of a map (h,w) on the CPU: `cells` on its longer side."""
+    row: Row = {"method": method, "map_shape": [], "map": [], "map_scale": None}
+    if not cells or saliency.numel() <= 1:
+        return row
+    scale = min(1.0, cells / max(saliency.shape))
+    shape = [max(1, round(side * scale)) for side in saliency.shape]
+    small = F.interpolate(saliency[None, None], size=shape, mode="area")[0, 0]
+    largest = float(small.abs().max())
+    stored = small / largest if largest else small
+    return row | {"map_shape": shape, "map": stored.half().numpy().ravel(), "map_scale": largest}
 
 
 def spatial_rows(result: SpatialResult) -> list[Row]:

@@ -10,31 +10,16 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from storage import Kind, Run
 from storage.folder import open_root
 from storage.schema import SCHEMAS
-from workers.channel import channel_attribution
-from workers.config import ChannelConfig, Precision, SpatialConfig
+from workers.attribution import Attribution
+from workers.config import ChannelConfig, Precision, SaliencyConfig, SpatialConfig
 from workers.images import ImageError, load
 from workers.networks import Network, NetworkError, load_network
-from workers.points import locate
 from workers.pulse import PULSE
-from workers.rows import (
-    KEY,
-    Item,
-    Row,
-    channel_rows,
-    check_size,
-    failure,
-    is_finite,
-    pair_seed,
-    point_row,
-    spatial_rows,
-)
-from workers.spatial import extremal_perturbation
-from workers.split import Split, split_network
+from workers.rows import Item, Row, check_size, failure, pair_seed
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +37,12 @@ class WorkerSpec:
         threads: CPU threads of torch; part of a run's identity, since sums depend on it.
         slots: most masks at once, None = as many as fit, measured.
         gpu_share: of the GPU's memory; the rest is other actors'.
+        studies: settings of `extremal` and `channel` among several saliency methods.
         precision: of the network.
     """
 
     network: dict[str, Any]
-    method: SpatialConfig | ChannelConfig
+    method: SpatialConfig | ChannelConfig | SaliencyConfig
     root: str
     run: str
     seed: int
@@ -65,6 +51,7 @@ class WorkerSpec:
     precision: Precision = "float32"
     device: str | None = None
     gpu_share: float = 1.0
+    studies: tuple[SpatialConfig, ChannelConfig] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +81,6 @@ class Worker:
         self.network = replace(network, precision=spec.precision).to(device)
         if self.network.device.type == "cuda" and spec.gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
-        # Masks at once for each input shape, as measured or as left when memory ran out.
-        self.slots: dict[tuple[int, ...], int] = {}
         self.run = Run.open(spec.run)
         self._images = open_root(spec.root)
         expected = self.run.manifest["model"]["weights_sha256"]
@@ -106,9 +91,7 @@ class Worker:
             )
         # Shards may be run from two threads: one decodes or writes while the other computes.
         self._device = threading.Lock()
-        self._split: Split | None = None
-        if isinstance(spec.method, ChannelConfig):
-            self._split = split_network(self.network, spec.method.layer)
+        self.attribution = Attribution(self.network, spec.method, spec.seed, spec.slots, spec.studies)
 
     def run_shard(self, shard: int, retry: bool = False) -> Iterator[Progress]:
         """Compute a shard and commit it; yields after every batch, the last time once it is committed.
@@ -155,7 +138,8 @@ class Worker:
                     self._compute(items, results, points, failures)
             finally:
                 self._device.release()
-            yield Progress(len(members), len(failures) - failed, min(self.slots.values(), default=None))
+            slots = self.attribution.slots
+            yield Progress(len(members), len(failures) - failed, min(slots.values(), default=None))
         found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
         tables = {}
         for kind, rows_of_kind in found.items():
@@ -203,19 +187,20 @@ class Worker:
         """Optimize and score items together; if that fails, in halves, so that one bad pair stays alone."""
         start = time.perf_counter()
         try:
-            rows, saliency = self._attribute(items)
-            kept = [i for i, row in enumerate(rows) if is_finite(row)]
-            located = [p for i in kept for p in self._points(items[i], saliency[i])]
+            found = self.attribution.explain(items)
         except Exception as error:  # any error of the network belongs to a pair, not to the shard
             # The traceback would keep what filled the memory alive while the halves are computed.
             broken = error.with_traceback(None)
             broken.__context__ = broken.__cause__ = None
         else:
             seconds = (time.perf_counter() - start) / len(items)
-            results += [{**rows[i], "seconds": seconds} for i in kept]
-            points += located
-            odd = FloatingPointError("a score became infinite or not a number during the optimization")
-            failures += [failure(items[i].row, "optimize", odd) for i in range(len(items)) if i not in kept]
+            for item, one in zip(items, found, strict=True):
+                if one.finite:
+                    results += [{"seconds": seconds, **row} for row in one.rows]
+                    points += one.points
+                else:
+                    odd = FloatingPointError("a score or a map became infinite or not a number")
+                    failures.append(failure(item.row, "optimize", odd))
             return
         if isinstance(broken, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
@@ -228,71 +213,3 @@ class Worker:
         half = len(items) // 2
         self._compute(items[:half], results, points, failures)
         self._compute(items[half:], results, points, failures)
-
-    def _attribute(self, items: list[Item]) -> tuple[list[Row], Tensor]:
-        """Result rows, and the saliency (B,h,w) on the CPU that the points are taken from."""
-        first = {item.row["path"]: item.input for item in items}
-        place = {path: i for i, path in enumerate(first)}
-        image = [place[item.row["path"]] for item in items]
-        images = torch.stack(list(first.values())).to(self.network.device)
-        targets = self._targets(images, image, items)
-        shape = tuple(images.shape[1:])
-        slots = self.slots.get(shape, self.spec.slots)
-        rows: list[Row]
-        if isinstance(self.spec.method, SpatialConfig):
-            spatial = extremal_perturbation(
-                self.network,
-                images,
-                targets,
-                seed=[item.seed for item in items],
-                config=self.spec.method,
-                slots=slots,
-                image=image,
-            )
-            rows, saliency = spatial_rows(spatial), spatial.masks.sum(1)
-            self.slots[shape] = spatial.slots
-        else:
-            channel = channel_attribution(
-                self.network,
-                images,
-                targets,
-                config=self.spec.method,
-                split=self._split,
-                slots=slots,
-                image=image,
-            )
-            rows, saliency = channel_rows(channel), channel.saliency
-            self.slots[shape] = channel.slots
-        names = self.network.classes
-        for row, item, target in zip(rows, items, targets.tolist(), strict=True):
-            row |= {key: item.row[key] for key in KEY}
-            row |= {"target": target, "target_name": names[target] if names else None, "seed": item.seed}
-        return rows, saliency.float().cpu()
-
-    def _targets(self, images: Tensor, image: list[int], items: list[Item]) -> Tensor:
-        """For each pair the most confident of the outputs that stand for its class."""
-        allowed = [item.row["targets"] for item in items]
-        with torch.no_grad():
-            logits = self.network(images.clone())[image]  # a network may work in place on its input
-        finite = logits.isfinite().all(1).tolist()
-        if not all(finite):
-            names = ", ".join(item.row["path"] for item, ok in zip(items, finite, strict=True) if not ok)
-            raise FloatingPointError(f"the network's output is not finite for {names}")
-        chosen = []
-        for row_logits, outputs in zip(logits.cpu(), allowed, strict=True):
-            if outputs is None:
-                chosen.append(int(row_logits.argmax()))
-            else:
-                chosen.append(outputs[int(row_logits[outputs].argmax())])
-        return torch.tensor(chosen, device=images.device)
-
-    def _points(self, item: Item, saliency: Tensor) -> list[Row]:
-        spatial = isinstance(self.spec.method, SpatialConfig)
-        smooth = self.spec.method.smooth if isinstance(self.spec.method, SpatialConfig) else 0.0
-        found = {
-            "center": (item.width // 2, item.height // 2),
-        }
-        if saliency.numel() > 1:  # a layer without space has no place to point at
-            method = "spatial" if spatial else "channel"
-            found[method] = locate(saliency, item.region, item.width, item.height, smooth)
-        return [point_row(item, method, x, y) for method, (x, y) in found.items()]

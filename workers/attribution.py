@@ -1,0 +1,212 @@
+"""What is computed of a group of decoded pairs, by the method of the run: rows of results and points."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workers.channel import channel_attribution
+from workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
+from workers.networks import Network
+from workers.points import Smooth
+from workers.rows import (
+    KEY,
+    Item,
+    Row,
+    channel_rows,
+    is_finite,
+    point_row,
+    saliency_point,
+    saliency_row,
+    spatial_rows,
+)
+from workers.saliency import METHODS, Batch, attribute
+from workers.saliency.layers import layers_of
+from workers.spatial import extremal_perturbation
+from workers.split import Split, split_network
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one pair: rows of the run's main kind, and points; `finite` if scores and maps are numbers."""
+
+    rows: list[Row]
+    points: list[Row]
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pairs of one input shape, ready for a network.
+
+    Attributes:
+        images: (I,3,H,W), each image once. image: (B) the image of each pair.
+        targets: (B,) the output that is explained. score: (B,) its logit.
+    """
+
+    items: list[Item]
+    images: Tensor
+    image: list[int]
+    targets: Tensor
+    score: Tensor
+
+    @property
+    def seeds(self) -> list[int]:
+        return [item.seed for item in self.items]
+
+
+def group(network: Network, items: list[Item]) -> Group:
+    """Images on the network's device, and for each pair the most confident of its class's outputs.
+
+    Raises:
+        FloatingPointError: the network's output is not finite for an image, which is named.
+    """
+    first = {item.row["path"]: item.input for item in items}
+    place = {path: i for i, path in enumerate(first)}
+    image = [place[item.row["path"]] for item in items]
+    images = torch.stack(list(first.values())).to(network.device)
+    with torch.no_grad():
+        logits = network(images.clone())[image]  # a network may work in place on its input
+    finite = logits.isfinite().all(1).tolist()
+    if not all(finite):
+        names = ", ".join(item.row["path"] for item, ok in zip(items, finite, strict=True) if not ok)
+        raise FloatingPointError(f"the network's output is not finite for {names}")
+    chosen = []
+    for row_logits, item in zip(logits.cpu(), items, strict=True):
+        outputs = item.row["targets"]
+        if outputs is None:
+            chosen.append(int(row_logits.argmax()))
+        else:
+            chosen.append(outputs[int(row_logits[outputs].argmax())])
+    targets = torch.tensor(chosen, device=images.device)
+    return Group(items, images, image, targets, logits.gather(1, targets[:, None])[:, 0])
+
+
+class Attribution:
+    """The method of a run on one network.
+
+    Attributes:
+        slots: masks at once for each input shape, as measured or as left when memory ran out.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        method: SpatialConfig | ChannelConfig | SaliencyConfig,
+        seed: int,
+        slots: int | None = None,
+        studies: "tuple[SpatialConfig, ChannelConfig] | None" = None,
+    ) -> None:
+        """
+        Args:
+            seed: of the run.
+            slots: most masks at once, None = as many as fit, measured.
+            studies: settings of `extremal` and `channel` where they are two of several saliency methods.
+
+        Raises:
+            LayerError: the network has no such layer.
+        """
+        self.network, self.method, self.seed = network, method, seed
+        self.slots: dict[tuple[int, ...], int] = {}
+        self._slots = slots
+        self._spatial, self._channel = studies or (SpatialConfig(), ChannelConfig())
+        self._split: Split | None = None
+        if isinstance(method, ChannelConfig):
+            self._split = split_network(network, method.layer)
+        if isinstance(method, SaliencyConfig):
+            self._layers = layers_of(network, method.layers)
+
+    def explain(self, items: list[Item]) -> list[Found]:
+        """What was found of each pair; items have one input shape."""
+        batch = group(self.network, items)
+        if isinstance(self.method, SaliencyConfig):
+            found = self._saliency(batch, self.method)
+        else:
+            found = self._study(batch)
+        names = self.network.classes
+        for one, item, target in zip(found, items, batch.targets.tolist(), strict=True):
+            for row in one.rows:
+                row |= {key: item.row[key] for key in KEY}
+                row |= {"target": target, "target_name": names[target] if names else None, "seed": item.seed}
+            one.points.insert(0, point_row(item, "center", item.width // 2, item.height // 2))
+        return found
+
+    def _study(self, batch: Group) -> list[Found]:
+        """Masks of many sizes, with everything found out about them."""
+        shape = tuple(batch.images.shape[1:])
+        slots = self.slots.get(shape, self._slots)
+        if isinstance(self.method, SpatialConfig):
+            spatial = extremal_perturbation(
+                self.network,
+                batch.images,
+                batch.targets,
+                seed=batch.seeds,
+                config=self.method,
+                slots=slots,
+                image=batch.image,
+            )
+            rows, maps, name = spatial_rows(spatial), spatial.masks.sum(1), "extremal"
+            smooth = Smooth(self.method.smooth)
+            self.slots[shape] = spatial.slots
+        else:
+            assert isinstance(self.method, ChannelConfig)
+            channel = channel_attribution(
+                self.network,
+                batch.images,
+                batch.targets,
+                config=self.method,
+                split=self._split,
+                slots=slots,
+                image=batch.image,
+            )
+            rows, maps, name = channel_rows(channel), channel.saliency, "channel"
+            smooth = Smooth()
+            self.slots[shape] = channel.slots
+        points = _points(batch.items, name, maps.float().cpu(), smooth)
+        return [Found([row], point, is_finite(row)) for row, point in zip(rows, points, strict=True)]
+
+    def _saliency(self, batch: Group, config: SaliencyConfig) -> list[Found]:
+        """Maps of several methods."""
+        shape = tuple(batch.images.shape[1:])
+        given = Batch(
+            self.network,
+            batch.images,
+            batch.image,
+            batch.targets,
+            batch.seeds,
+            self.seed,
+            self._layers,
+            config,
+            self._spatial,
+            self._channel,
+            self.slots.get(shape, self._slots),
+        )
+        found = [Found([], []) for _ in batch.items]
+        scores = batch.score.tolist()
+        for name in config.methods:
+            start = time.perf_counter()
+            result = attribute(given, [name])[name]
+            maps = result.maps.float().cpu()
+            seconds = (time.perf_counter() - start) / len(found)
+            smooth = Smooth(self._spatial.smooth) if name == "extremal" else METHODS[name].smooth
+            points = _points(batch.items, name, maps, smooth)
+            diagnostics = {key: value.tolist() for key, value in result.diagnostics.items()}
+            finite = maps.flatten(1).isfinite().all(1).tolist()
+            for i, item in enumerate(batch.items):
+                row = saliency_row(item, name, maps[i], config.maps)
+                row |= {"score_full": scores[i], "input_shape": list(shape[1:]), "seconds": seconds}
+                row["diagnostics"] = [(key, values[i]) for key, values in diagnostics.items()]
+                found[i].rows.append(row | {"insertion": None, "deletion": None})
+                found[i].points.extend(points[i])
+                if not finite[i]:
+                    found[i] = Found(found[i].rows, found[i].points, finite=False)
+        return found
+
+
+def _points(items: Sequence[Item], method: str, maps: Tensor, smooth: Smooth) -> list[list[Row]]:
+    """The points of each pair; none from a map without space, which has no place to point at."""
+    if maps[0].numel() <= 1:
+        return [[] for _ in items]
+    return [[saliency_point(item, method, one, smooth)] for item, one in zip(items, maps, strict=True)]

@@ -1,0 +1,56 @@
+"""What a saliency method is given, and what it returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from workers.networks import Network
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Saliency of B pairs.
+
+    Attributes:
+        maps: (B,h,w) float32, at the method's own resolution; it covers the network's input.
+        diagnostics: name -> (B,) float32, whatever else the method found out.
+    """
+
+    maps: Tensor
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs over I images of one shape. Methods leave the network and the tensors as they were.
+
+    Attributes:
+        images: (I,3,H,W) float32, preprocessed, on the network's device.
+        image: the image, 0 to I-1, of each pair.
+        targets: (B,) int64, the output to explain.
+        seeds: one for each pair, from run seed, image and class.
+        seed: the run's own, for draws that all pairs share.
+        slots: most network inputs at once, None = as many as the method likes.
+        shared: what the methods of a batch compute once, by name.
+    """
+
+    network: Network
+    images: Tensor
+    image: Sequence[int]
+    targets: Tensor
+    seeds: Sequence[int]
+    seed: int
+    layers: Layers
+    config: SaliencyConfig
+    spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    channel: ChannelConfig = field(default_factory=ChannelConfig)
+    slots: int | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> Tensor:
+        """(B,3,H,W): the image of each pair."""
+        return self.images[list(self.image)]

@@ -33,8 +33,8 @@ def assemble(
     Args:
         file: TOML with the keys of RunConfig, and optionally `preset`.
         preset: overrides the file's.
-        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule. A method that is
-            none of a run's kinds is a list of saliency methods, separated by commas.
+        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule. A method
+            that is no kind of run is a list of saliency methods, separated by commas.
         device: where it will run, None = a GPU if this machine has one; decides the default precision.
 
     Raises:

@@ -33,7 +33,13 @@ Weights = Annotated[
     str | None,
     typer.Option(help="state_dict file, name of torchvision weights, or random. [default: torchvision's]"),
 ]
-Method = Annotated[str | None, typer.Option(help="spatial or channel. [default: spatial]")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="spatial, channel, or saliency methods to compare, such as grad_cam,rise,extremal. "
+        "[default: spatial]"
+    ),
+]
 Layer = Annotated[str | None, typer.Option(help="Layer for --method channel. [default: inception4d]")]
 Areas = Annotated[str | None, typer.Option(help="Fractions to keep. [default: 0.05,0.1,0.2,0.4,0.6,0.8]")]
 Counts = Annotated[str | None, typer.Option(help="Channels to keep, e.g. 1,10,50. [default: the paper's]")]
@@ -126,6 +132,8 @@ def _explained() -> Iterator[None]:
     "`extremal run --dataset voc --root data --split 2007:test --network squeezenet1_1`\n\n"
     "`extremal run --dataset imagenet --root imagenet/val --network googlenet --method channel "
     "--layer inception4d --out runs/channels`\n\n"
+    "`extremal run --dataset voc --root data --split 2007:test --network vgg16 "
+    "--method gradient,guided,grad_cam,rise --out runs/voc-methods`\n\n"
     "`extremal run --config voc.toml --steps 200 --actors 4`\n\n"
     "The same command again continues a run that was stopped anywhere.\n\n"
     "Exit codes: 0 complete, 1 shards missing or not one result, 2 bad input, 130 interrupted, "
@@ -204,7 +212,7 @@ def run(
         destination = out or name
         code = _run(settings, destination, _pool(actors, gpus_per_actor, device))
     if code == 0:
-        following = "score" if settings.method == "spatial" else "classes"
+        following = "classes" if settings.method == "channel" else "score"
         shown = _shown(destination)
         typer.echo(f"done: {shown}. Next: extremal {following} {shown}")
     raise typer.Exit(code)

@@ -68,9 +68,10 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
     run = Run.open(uri)
     config = stored_config(run, root, weights)
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
-    console.print(f"retrying {failed} failed pairs of {run.place()}", soft_wrap=True)
     if not failed:
+        console.print(f"no pair of {run.place()} has failed", soft_wrap=True)
         return _conclude(run, Summary(missing=run.missing()), console)
+    console.print(f"retrying {failed} failed pairs of {run.place()}", soft_wrap=True)
     summary = _compute(run, config, pool, ProgressReport(failed, 0, console), again=True)
     console.print(f"{summary.pairs - summary.failed} of {summary.pairs} pairs succeeded this time")
     summary.missing = sorted({*summary.missing, *run.missing()})  # a run may be retried before its end

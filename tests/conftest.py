@@ -6,6 +6,15 @@ from pathlib import Path
 import pytest
 
 
+# Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
+SLOW = ("test_driver.py", "test_submit.py", "test_faults.py", "test_chaos.py", "test_object_store.py")
+SLOW += ("test_cluster.py", "test_demo.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the real data subsets, elsewhere than in the repository: $EXTREMAL_SHARED or beside it."""

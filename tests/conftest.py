@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
 SLOW = ("test_driver.py", "test_submit.py", "test_faults.py", "test_chaos.py", "test_object_store.py")
 SLOW += ("test_cluster.py", "test_demo.py")

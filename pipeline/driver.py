@@ -32,6 +32,7 @@ from workers.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
 
+START_ATTEMPTS = 3
 MAX_OWN_FAILURES = 3
 MAX_LOST_ACTORS = 20
 MAX_HUNG_ACTORS = 2
@@ -122,16 +123,28 @@ def start_ray(pool: Pool, threads: int) -> int:
             options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
             # Nothing but numbers passes through the object store.
             options["object_store_memory"] = 100 * 1024**2
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            raise DriverError(
-                f"Ray could not be started or reached (RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}): {error}"
-            ) from error
+        _init(options)
     if pool.actors is not None:
         return pool.actors
     gpus = _gpus(pool)
     return (int(_resource("GPU")) * int(1 / gpus) if gpus else 0) or max(1, int(_resource("CPU")) // threads)
+
+
+def _init(options: dict[str, Any]) -> None:
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(**options)
+            return
+        # A node that is not up within Ray's 30 s, on a busy machine, is a bare Exception.
+        except Exception as error:
+            ray.shutdown()
+            if attempt < START_ATTEMPTS and type(error) is Exception:
+                event(log, logging.WARNING, "ray does not start, trying again", cause=str(error))
+                continue
+            address = os.environ.get("RAY_ADDRESS")
+            raise DriverError(
+                f"Ray could not be started or reached (RAY_ADDRESS={address}): {error}"
+            ) from error
 
 
 def _resource(name: str) -> float:

@@ -243,6 +243,26 @@ def test_actors_may_share_a_gpu(run: Run, orders: Path) -> None:
     assert_whole(run)
 
 
+def test_a_busy_machine_gets_more_than_one_attempt_to_start_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives a node 30 s, then raises a bare Exception."""
+    attempts: list[int] = []
+
+    def init(**_: object) -> None:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(pipeline.driver.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(pipeline.driver.ray, "init", init)
+    monkeypatch.setattr(pipeline.driver.ray, "shutdown", lambda: None)
+    assert start_ray(Pool(actors=3), threads=1) == 3
+    assert len(attempts) == 3
+    monkeypatch.setattr(pipeline.driver, "START_ATTEMPTS", 1)
+    attempts.clear()
+    with pytest.raises(DriverError, match=r"could not be started .*timed out during startup"):
+        start_ray(Pool(actors=3), threads=1)
+
+
 def test_nothing_waits_for_an_actor_that_cannot_be_placed(run: Run, orders: Path) -> None:
     """Two CPUs and five actors: three of them stay pending, and the others do the work."""
     start = time.monotonic()

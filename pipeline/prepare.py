@@ -199,6 +199,7 @@ def _model(network: Network) -> dict[str, Any]:
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "interpolation": preprocess.interpolation,
+        "antialias": preprocess.antialias,
     }
 
 

@@ -117,6 +117,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _to_float(image: Image.Image) -> Tensor:
+    """(3, h, w) float32 in 0..1."""
+    pixels: Tensor = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
+    return pixels
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """What a network wants done to an image.
@@ -126,10 +132,12 @@ class Preprocess:
         crop: side of the central square that is kept, pixels; None keeps the whole image.
         mean, std: per channel, of values in 0..1.
         interpolation: a torchvision InterpolationMode value.
+        antialias: average the pixels that one pixel of a smaller image stands for; without it four are read,
+            of the float image (`align_corners=False`), as networks from Caffe were shown theirs (item 6).
 
     Raises:
         ValueError: resize outside 1..MAX_RESIZE, crop outside 1..resize (torchvision would pad with black),
-            a std that is not positive or an unknown interpolation.
+            a std that is not positive, an unknown interpolation, or one but bilinear without antialias.
     """
 
     resize: int
@@ -137,9 +145,12 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bilinear"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         InterpolationMode(self.interpolation)
+        if not self.antialias and self.interpolation != "bilinear":
+            raise ValueError(f"{self.interpolation} interpolation needs antialias; without it give bilinear")
         if not 1 <= self.resize <= MAX_RESIZE:
             raise ValueError(f"resize must be between 1 and {MAX_RESIZE} pixels, not {self.resize}")
         if not all(value > 0 for value in self.std):
@@ -160,10 +171,13 @@ class Preprocess:
                 f"a {image.width}x{image.height} image is too thin: resized it is {w}x{h}, over {limit} "
                 "pixels; a smaller --resize makes it less"
             )
-        resized = F.resize(image, [self.resize], interpolation=InterpolationMode(self.interpolation))
+        mode = InterpolationMode(self.interpolation)
+        pixels: Any = image if self.antialias else _to_float(image)
+        pixels = F.resize(pixels, [self.resize], interpolation=mode, antialias=self.antialias)
         if self.crop is not None:
-            resized = F.center_crop(resized, [self.crop, self.crop])
-        pixels = F.to_dtype(F.pil_to_tensor(resized), torch.float32, scale=True)
+            pixels = F.center_crop(pixels, [self.crop, self.crop])
+        if self.antialias:  # by PIL, on bytes
+            pixels = _to_float(pixels)
         normalised: Tensor = F.normalize(pixels, list(self.mean), list(self.std))
         return normalised
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from workers.benchmark_networks import FullyConvolutional
 from workers.config import Precision
 from workers.images import Preprocess
 from workers.weights import NetworkError, fill, fingerprint, read_state_dict
@@ -45,6 +46,15 @@ class Network:
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, C)."""
         return computed(self.precision, self.module, x)
+
+    @cached_property
+    def dense(self) -> nn.Module:
+        """The module that methods with a backward pass go through: (B, 3, H, W) -> (B, C) or (B, C, h, w).
+
+        It is `module`, but for the benchmark's ResNet50, whose average pool becomes one of 7x7 (item 10);
+        all other layers are the same objects, by the same names. Masks are scored by the network itself.
+        """
+        return self.module.dense() if isinstance(self.module, FullyConvolutional) else self.module
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +104,8 @@ def load_network(
     """A network ready for use, on the CPU.
 
     Args:
-        name: a torchvision classification model, `bvlc_googlenet`, `shapes_cnn`, or `module:function`, a
+        name: a torchvision classification model, `bvlc_googlenet`, one of the pointing game's (`vgg16_voc`,
+            `vgg16_coco`, `resnet50_voc`, `resnet50_coco`), `shapes_cnn`, or `module:function`, a
             function of your own that returns an nn.Module, weights included, found from the current
             folder too. The module may have the attributes `preprocess` and `classes`.
         weights: a state dict's file; the name of one of torchvision's own sets of weights, downloaded;

@@ -1,16 +1,17 @@
-"""The networks known by name: torchvision's classifiers, BVLC's GoogLeNet and the shapes network."""
+"""The networks known by name: torchvision's, BVLC's GoogLeNet, the pointing game's and the shapes network."""
 
 import difflib
 import http.client
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 from torchvision import models
 
+from workers.benchmark_networks import BENCHMARK, PREPROCESS, fill_benchmark
 from workers.bvlc_googlenet import bvlc_googlenet
 from workers.images import Preprocess
 from workers.shapes_cnn import SHAPES, ShapesCNN, shapes_cnn
@@ -19,8 +20,10 @@ from workers.weights import NetworkError, fill, read_state_dict
 RANDOM = "random"
 SEED = 0
 IMAGENET_CLASSES = 1000
+WITHOUT_DOWNLOAD = ("bvlc_googlenet", "shapes_cnn", *BENCHMARK)
 IMAGENET = Preprocess(resize=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
+Built = TypeVar("Built")
 vision: Any = models  # torchvision's functions carry no types
 
 
@@ -38,14 +41,16 @@ def load_known(name: str, weights: str | Path | None) -> Known:
     names = vision.list_models(module=models)
     if name in names:
         return _torchvision(name, weights)
-    if name not in ("bvlc_googlenet", "shapes_cnn"):
-        close = difflib.get_close_matches(name, [*names, "bvlc_googlenet", "shapes_cnn"])
+    if name not in WITHOUT_DOWNLOAD:
+        close = difflib.get_close_matches(name, [*names, *WITHOUT_DOWNLOAD])
         hint = f"; close: {', '.join(close)}" if close else ""
         raise NetworkError(
             f"unknown network {name!r}{hint}; give a torchvision classification model or module:function"
         )
     if weights is None:
         raise NetworkError(f'{name}: no weights to download; give the file of its weights, or "{RANDOM}"')
+    if name in BENCHMARK:
+        return _benchmark(name, weights)
     if name == "bvlc_googlenet":
         module = _build_filled(bvlc_googlenet, IMAGENET_CLASSES, weights)
         return Known(module, IMAGENET, _imagenet_names(module))
@@ -53,11 +58,19 @@ def load_known(name: str, weights: str | Path | None) -> Known:
     return Known(shapes, shapes.preprocess, shapes.classes)
 
 
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+def seeded(build: Callable[[], Built]) -> Built:
     """Build with the same random numbers each time, and leave the caller's generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(SEED)
         return build()
+
+
+def _benchmark(name: str, weights: str | Path) -> Known:
+    """Its classes are the dataset's, which are matched by their number: the names are not repeated here."""
+    module = seeded(BENCHMARK[name])
+    if weights != RANDOM:
+        fill_benchmark(module, read_state_dict(Path(weights)), Path(weights))
+    return Known(module, PREPROCESS, None)
 
 
 def _build_filled(build: Callable[[int], nn.Module], classes: int, weights: str | Path) -> nn.Module:

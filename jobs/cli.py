@@ -419,6 +419,35 @@ def classes(
 
 
 @app.command(
+    epilog="**Example**\n\n`extremal sanity --config voc.toml --out sanity/voc --layers 1,2,4,8,16`\n\n"
+    'The file is one of `extremal run` with methods to compare and their maps: `method = "extremal"`, '
+    '`[spatial] game = "hybrid"`, `[saliency] maps = 28`. Writes sanity.csv, sanity.parquet and sanity.png. '
+    "The same command again continues. Exit codes: as of `extremal run`."
+)
+def sanity(
+    config: Annotated[Path, typer.Option(help="TOML file of a run that stores saliency maps.")],
+    out: Annotated[str, typer.Option(help="Directory or URI: original/, seed-0/layers-01/ ... and results.")],
+    layers: Annotated[
+        str | None, typer.Option(help="How many layers, from the output, are random: 1,2,4. [default: each]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of random weights at each depth.")] = 3,
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = 1.0,
+    device: Device = None,
+) -> None:
+    """Do maps change when the network's weights become random, layer after layer from the output?"""
+    with _explained():
+        from jobs.options import assemble, numbers
+        from jobs.sanity import run_sanity
+
+        depths = numbers(layers, int, "--layers")
+        settings = assemble(config, None, {}, device)
+        pool = _pool(actors, gpus_per_actor, device)
+        code = _stoppable(out, lambda: run_sanity(settings, out, depths, seeds, pool, _console()))
+    raise typer.Exit(code)
+
+
+@app.command(
     epilog="**Examples**\n\n`extremal explain dog.jpg --network resnet50`\n\n"
     "`extremal explain dog.jpg --network squeezenet1_1 --target 207 --areas 0.05,0.1 --steps 200`\n\n"
     "`extremal explain dog.jpg --network googlenet --method channel --layer inception4d`"

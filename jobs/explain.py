@@ -47,7 +47,7 @@ def explain(
 
 def _target(network: Network, x: Tensor, wanted: int | None) -> int:
     with torch.no_grad():
-        logits = network(x.clone())[0]  # a network may work in place on its input
+        logits = network.original(x.clone())[0]  # a network may work in place on its input
     if wanted is None:
         return int(logits.argmax())
     if not 0 <= wanted < len(logits):

@@ -1,7 +1,9 @@
 """Pictures of masks, saliency maps and curves as PNG files (matplotlib, no display needed)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -80,3 +82,33 @@ def save_curves(
     axis.set_ylabel("class score (logit)")
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=DPI)
+
+
+def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A PNG of a sanity check: the mean similarity against the depth, with the quartiles, by method.
+
+    Args:
+        rows: of `pipeline.sanity.SANITY`; a mean that is None leaves a gap.
+    """
+    names = dict(sorted((row["depth"], row["layer"]) for row in rows))
+    places = {depth: i for i, depth in enumerate(names)}
+    figure = Figure(figsize=(max(6, 1.5 + 0.45 * len(names)), 5), layout="constrained")
+    axis: Axes = figure.subplots()
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        x = [places[row["depth"]] for row in own]
+        mean, absolute, low, high = (
+            np.array([row[name] for row in own], float) for name in ("mean", "abs_mean", "q25", "q75")
+        )
+        (line,) = axis.plot(x, mean, "o-", label=method)
+        axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axis.plot(x, absolute, "--", color=line.get_color(), linewidth=1, label=f"{method}, absolute value")
+    axis.axhline(0, color="grey", linewidth=1)
+    labels = [name if depth == 0 else f"{name} ({depth})" for depth, name in names.items()]
+    axis.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=8, parse_math=False)
+    axis.set_xlabel("random from the output down to (layers)")
+    axis.set_ylabel("rank correlation with the original's map")
+    axis.legend(fontsize=8)
+    sink = BytesIO()
+    figure.savefig(sink, dpi=DPI)
+    return sink.getvalue()

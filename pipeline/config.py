@@ -56,7 +56,12 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Which network. `weights`, a location, is identified by the hash of what it holds."""
+    """Which network. `weights`, a location, is identified by the hash of what it holds.
+
+    Attributes:
+        randomized: weight layers, counted from the output, that are re-initialised by draws of
+            `randomize_seed`: the sanity check's (EP-11).
+    """
 
     name: str
     weights: str | None = None
@@ -64,6 +69,12 @@ class NetworkConfig:
     crop: int | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    randomized: int = 0
+    randomize_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.randomized < 0 or self.randomize_seed < 0:
+            raise ValueError("randomized and randomize_seed must not be negative")
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ def network_arguments(config: RunConfig) -> dict[str, Any]:
         "crop": crop,
         "mean": wanted.mean,
         "std": wanted.std,
+        "randomized": wanted.randomized,
+        "randomize_seed": wanted.randomize_seed,
     }
 
 
@@ -194,6 +196,7 @@ def _model(network: Network) -> dict[str, Any]:
     return {
         "name": network.name,
         "weights_sha256": network.fingerprint,
+        "randomized": list(network.randomized),
         "resize": preprocess.resize,
         "crop": preprocess.crop,
         "mean": list(preprocess.mean),

@@ -60,6 +60,8 @@ class Group:
 def group(network: Network, items: list[Item]) -> Group:
     """Images on the network's device, and for each pair the most confident of its class's outputs.
 
+    A network with randomized weights explains what the original one is most confident of.
+
     Raises:
         FloatingPointError: the network's output is not finite for an image, which is named.
     """
@@ -69,12 +71,13 @@ def group(network: Network, items: list[Item]) -> Group:
     images = torch.stack(list(first.values())).to(network.device)
     with torch.no_grad():
         logits = network(images.clone())[image]  # a network may work in place on its input
-    finite = logits.isfinite().all(1).tolist()
+        choosing = logits if network.plain is None else network.original(images.clone())[image]
+    finite = (logits.isfinite() & choosing.isfinite()).all(1).tolist()
     if not all(finite):
         names = ", ".join(item.row["path"] for item, ok in zip(items, finite, strict=True) if not ok)
         raise FloatingPointError(f"the network's output is not finite for {names}")
     chosen = []
-    for row_logits, item in zip(logits.cpu(), items, strict=True):
+    for row_logits, item in zip(choosing.cpu(), items, strict=True):
         outputs = item.row["targets"]
         if outputs is None:
             chosen.append(int(row_logits.argmax()))

@@ -1,0 +1,105 @@
+"""The sanity check as a job: runs of one configuration at every depth of the cascade, compared."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.csv
+from rich.console import Console
+
+from jobs.pictures import similarity_curves
+from jobs.several import execute_all
+from jobs.tasks import blocks
+from pipeline.config import ConfigError, RunConfig
+from pipeline.driver import Pool
+from pipeline.prepare import network_arguments
+from pipeline.report import print_table
+from pipeline.sanity import ORIGINAL, Rung, sanity_table
+from storage import RunError
+from storage.files import join, open_filesystem, printable, write_bytes
+from storage.run import parquet_bytes
+from workers.networks import load_network
+
+SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "median", "q75", "abs_mean"]
+
+
+def run_sanity(
+    config: RunConfig, out: str, depths: Sequence[int] | None, seeds: int, pool: Pool, console: Console
+) -> int:
+    """Run the original network and each randomized one below `out`, compare them, write table and plot.
+
+    Args:
+        config: of a saliency run that stores its maps.
+        depths: how many weight layers, from the output, are random; None = every number.
+        seeds: 0 to seeds - 1 are drawn from.
+
+    Returns:
+        The exit code: 0 if every run is complete.
+
+    Raises:
+        ConfigError: a configuration without maps, a depth that the network does not have.
+        the errors of `execute`.
+    """
+    _check(config)
+    layers = load_network(**network_arguments(config)).weight_layers()
+    depths = _depths(depths, layers)
+    runs = [(join(out, ORIGINAL), config)]
+    for seed in range(seeds):
+        for depth in depths:
+            network = replace(config.network, randomized=depth, randomize_seed=seed)
+            name = f"seed-{seed}/layers-{depth:02d}"
+            runs.append((join(out, name), replace(config, network=network)))
+    console.print(f"{len(runs)} runs: the original, {len(depths)} depths x {seeds} seeds")
+    (original, *others), code = execute_all(runs, pool, console)
+    rungs = [
+        Rung(depth, layers[depth - 1], tuple(others[i :: len(depths)])) for i, depth in enumerate(depths)
+    ]
+    with blocks() as way:
+        table = sanity_table(original, rungs, way)
+    print_table(table, "Rank correlation of the maps with the original network's", SHOWN, console)
+    for path in _write(out, table):
+        console.print(f"wrote {path}", style="dim", soft_wrap=True)
+    return code
+
+
+def _check(config: RunConfig) -> None:
+    if config.method != "saliency" or not config.saliency.maps:
+        raise ConfigError(
+            "The sanity check compares stored maps: give methods to compare, such as "
+            'method = "extremal", and under [saliency] maps = 28.'
+        )
+    if config.network.randomized:
+        raise ConfigError("Leave network.randomized out: the sanity check sets it.")
+
+
+def _depths(wanted: Sequence[int] | None, layers: Sequence[str]) -> list[int]:
+    depths = sorted(set(wanted or range(1, len(layers) + 1)))
+    if depths[0] < 1 or depths[-1] > len(layers):
+        raise ConfigError(
+            f"--layers takes numbers of layers from 1 to {len(layers)}, all weight layers of the network, "
+            f"not {','.join(map(str, depths))}; the original is always there."
+        )
+    return depths
+
+
+def _write(out: str, table: pa.Table) -> list[str]:
+    """Write the table and its plot into `out`; returns their places.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    text = BytesIO()
+    pyarrow.csv.write_csv(table, text)
+    content = {
+        "sanity.csv": text.getvalue(),
+        "sanity.parquet": parquet_bytes(table),
+        "sanity.png": similarity_curves(table.to_pylist()),
+    }
+    try:
+        filesystem, root = open_filesystem(out)
+        for name, data in content.items():
+            write_bytes(filesystem, f"{root}/{name}", data)
+    except OSError as error:
+        raise RunError(f"Cannot write the results into {printable(out)}: {error}.") from error
+    return [printable(join(out, name)) for name in content]

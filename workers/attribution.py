@@ -118,6 +118,8 @@ class Attribution:
             self._split = split_network(network, method.layer)
         if isinstance(method, SaliencyConfig):
             self._layers = layers_of(network, method.layers)
+            if "channel" in method.methods:
+                self._split = split_network(network, self._channel.layer)
 
     def explain(self, items: list[Item]) -> list[Found]:
         """What was found of each pair; items have one input shape."""
@@ -183,6 +185,7 @@ class Attribution:
             self._spatial,
             self._channel,
             self.slots.get(shape, self._slots),
+            self._split,
         )
         found = [Found([], []) for _ in batch.items]
         scores = batch.score.tolist()

@@ -9,6 +9,7 @@ from torch import Tensor
 from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from workers.networks import Network
 from workers.points import UNSMOOTHED, Smooth
+from workers.split import Split
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Batch:
         seeds: one for each pair, from run seed, image and class.
         seed: the run's own, for draws that all pairs share.
         slots: most network inputs at once, None = as many as the method likes.
+        split: the network cut at channel.layer; None = cut it for this batch.
         shared: what the methods of a batch compute once, by name.
     """
 
@@ -49,6 +51,7 @@ class Batch:
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     slots: int | None = None
+    split: Split | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
     @property

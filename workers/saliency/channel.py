@@ -11,6 +11,7 @@ def channel(batch: Batch) -> Maps:
         batch.images,
         batch.targets,
         config=batch.channel,
+        split=batch.split,
         slots=batch.slots,
         image=batch.image,
     )

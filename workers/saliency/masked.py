@@ -35,9 +35,11 @@ def masked_logits(batch: Batch, count: int, draw: Callable[[slice], Tensor]) -> 
     """
     images, targets = batch.images, batch.targets
     table = images.new_empty(len(targets), count)
-    for i, image in enumerate(images):
+    for i in sorted(set(batch.image)):
         pairs = torch.tensor([pair for pair, of in enumerate(batch.image) if of == i], device=images.device)
         wanted = targets[pairs]
-        parts = [batch.network(image * draw(part)[:, None])[:, wanted] for part in chunks(count, batch.slots)]
+        parts = [
+            batch.network(images[i] * draw(part)[:, None])[:, wanted] for part in chunks(count, batch.slots)
+        ]
         table[pairs] = torch.cat(parts).t()
     return table

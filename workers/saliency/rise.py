@@ -19,36 +19,31 @@ from workers.saliency.masked import chunks, masked_logits
 
 
 class RandomMasks:
-    """The masks of one input shape: the same for the same seed, whatever the device or drawn at once."""
+    """The masks of one input shape: the same for the same seed, whatever the device or drawn at once.
+
+    Attributes:
+        grids: (N,cells,cells) float32, 1 = keep.
+        shifts: (N,2) int64, down and right, pixels, less than a cell of ceil(side / cells).
+    """
 
     def __init__(self, config: RiseConfig, height: int, width: int, seed: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(seed % 2**63)
         cells = config.cells
         grids = torch.rand(config.masks, cells, cells, generator=generator) < config.keep
-        shifts = torch.rand(config.masks, 2, generator=generator, dtype=torch.float64)
-        self._grids = grids.float().to(device)
-        self._axes = [_Axis(side, cells, shifts[:, i], device) for i, side in enumerate((height, width))]
+        places = torch.rand(config.masks, 2, generator=generator, dtype=torch.float64)
+        sizes = [math.ceil(side / cells) for side in (height, width)]
+        self.grids = grids.float().to(device)
+        self.shifts = (places * torch.tensor(sizes)).long().to(device)
+        # One cell more than the side is long: room for the shift.
+        self._drawn = [_bilinear(cells, (cells + 1) * size).to(device) for size in sizes]
+        self._pixels = [torch.arange(side, device=device) for side in (height, width)]
 
     def draw(self, part: slice) -> Tensor:
         """(n,H,W) float32 in [0,1]: a range of the masks."""
-        rows, columns = (axis.weights(part) for axis in self._axes)
-        return rows @ self._grids[part] @ columns.mT
-
-
-class _Axis:
-    """Along one side: from cells to pixels, for each mask with its own shift."""
-
-    def __init__(self, side: int, cells: int, shifts: Tensor, device: torch.device) -> None:
-        """shifts: (N,) fractions of a cell."""
-        cell = math.ceil(side / cells)
-        # One cell more than the side is long: room for the shift.
-        self._drawn = _bilinear(cells, (cells + 1) * cell).to(device)
-        self._first = (shifts * cell).long().to(device)
-        self._pixels = torch.arange(side, device=device)
-
-    def weights(self, part: slice) -> Tensor:
-        """(n,side,cells)."""
-        return self._drawn[self._first[part, None] + self._pixels]
+        rows, columns = (
+            self._drawn[axis][self.shifts[part, axis, None] + self._pixels[axis]] for axis in (0, 1)
+        )
+        return rows @ self.grids[part] @ columns.mT
 
 
 def _bilinear(cells: int, length: int) -> Tensor:

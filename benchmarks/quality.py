@@ -45,7 +45,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from storage.run import diff
@@ -53,7 +52,8 @@ from workers import Network, SpatialConfig, decode, extremal_perturbation, load_
 from workers.area import area_term
 from workers.config import Precision, Preset, with_steps
 from workers.masks import mask_family
-from workers.perturbation import gaussian_kernel, perturb, pyramid
+from workers.perturbation import perturb, pyramid
+from workers.saliency.fidelity import rise_blur
 
 # What is measured, with the decimals that a table shows.
 DECIMALS = {
@@ -333,19 +333,6 @@ def curve_area(
     shown = (torch.where(rank < part.view(-1, 1, 1, 1), finish, start) for part in torch.split(counts, batch))
     probabilities = torch.cat([network(x).softmax(1)[:, target] for x in shown])
     return torch.trapezoid(probabilities, dx=1 / steps)[None]
-
-
-def rise_blur(image: Tensor) -> Tensor:
-    """(1,3,H,W), blurred as RISE's authors do: 11 x 11 pixels, zero beyond the image.
-
-    Their kernel is scipy's Gaussian of 5 pixels inside 11, whose tails are reflected back into the 11.
-    """
-    weights = gaussian_kernel(5.0, 20)
-    place = (torch.arange(len(weights)) - 15) % 22
-    kernel = torch.zeros(11, dtype=weights.dtype).index_add(0, torch.minimum(place, 21 - place), weights)
-    kernel = kernel.to(image)
-    flat = F.conv2d(image.view(-1, 1, *image.shape[-2:]), kernel.view(1, 1, -1, 1), padding=(5, 0))
-    return F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, 5)).view(image.shape)
 
 
 def measure_all(

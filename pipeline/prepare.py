@@ -131,7 +131,7 @@ def _open(config: RunConfig) -> Dataset:
 def _check_method(config: RunConfig, network: Network) -> None:
     if config.method == "saliency":
         _check_saliency(config.saliency)
-    if config.method != "channel":
+    if "channel" not in config.sections():
         return
     split = split_network(network, config.channel.layer)
     if config.channel.counts and config.channel.counts[-1] > split.channels:

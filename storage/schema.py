@@ -134,8 +134,20 @@ SALIENCY = pa.schema(
         _field("map", _HALVES, "saliency over the input, divided by map_scale"),
         _field("map_scale", pa.float32(), "largest absolute value of the map", nullable=True),
         _field("diagnostics", pa.map_(pa.string(), pa.float32()), "what the method says of itself, by name"),
-        _field("insertion", pa.float32(), "area under the insertion curve, 0 to 1", nullable=True),
-        _field("deletion", pa.float32(), "area under the deletion curve, 0 to 1", nullable=True),
+        _field(
+            "insertion",
+            pa.float32(),
+            "area under the target's softmax while the image's pixels, the most salient first, "
+            "saliency.fidelity at a time, replace those of its 11 x 11 blur (docs/fidelity.md); null if not "
+            "measured",
+            nullable=True,
+        ),
+        _field(
+            "deletion",
+            pa.float32(),
+            "the same while they turn into the mean colour, zero in the normalised input",
+            nullable=True,
+        ),
         _field("seconds", pa.float32(), "wall time of the method's batch over its pairs"),
     ]
 )

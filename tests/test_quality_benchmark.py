@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor, nn
 
 from workers import Network, Preprocess, SpatialConfig, extremal_perturbation, spatial_preset
@@ -142,15 +141,6 @@ def test_curves_equal_brute_force(steps: int, batch: int) -> None:
 def test_ties_of_the_saliency_go_in_reading_order() -> None:
     masks = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 2.0]]])
     assert quality.saliency_order(masks).tolist() == [5, 1, 3, 0, 2, 4]
-
-
-def test_the_blur_is_that_of_the_authors_of_rise() -> None:
-    image = toy_image()
-    impulse = np.zeros((11, 11))
-    impulse[5, 5] = 1
-    kernel = ndimage.gaussian_filter(impulse, 5)
-    expected = [ndimage.convolve(c, kernel, mode="constant") for c in image[0].double().numpy()]
-    torch.testing.assert_close(quality.rise_blur(image)[0].double(), torch.from_numpy(np.stack(expected)))
 
 
 def test_binary_masks_show_the_image_or_the_strongest_blur() -> None:

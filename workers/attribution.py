@@ -23,6 +23,7 @@ from workers.rows import (
     spatial_rows,
 )
 from workers.saliency import METHODS, Batch, attribute
+from workers.saliency.fidelity import insertion_deletion
 from workers.saliency.layers import layers_of
 from workers.spatial import extremal_perturbation
 from workers.split import Split, split_network
@@ -120,6 +121,8 @@ class Attribution:
             self._split = split_network(network, method.layer)
         if isinstance(method, SaliencyConfig):
             self._layers = layers_of(network, method.layers)
+            if "channel" in method.methods:
+                self._split = split_network(network, self._channel.layer)
 
     def explain(self, items: list[Item]) -> list[Found]:
         """What was found of each pair; items have one input shape."""
@@ -185,6 +188,7 @@ class Attribution:
             self._spatial,
             self._channel,
             self.slots.get(shape, self._slots),
+            self._split,
         )
         found = [Found([], []) for _ in batch.items]
         scores = batch.score.tolist()
@@ -196,12 +200,13 @@ class Attribution:
             smooth = Smooth(self._spatial.smooth) if name == "extremal" else METHODS[name].smooth
             points = _points(batch.items, name, maps, smooth)
             diagnostics = {key: value.tolist() for key, value in result.diagnostics.items()}
+            curves = _curves(given, result.maps)
             finite = maps.flatten(1).isfinite().all(1).tolist()
             for i, item in enumerate(batch.items):
                 row = saliency_row(item, name, maps[i], config.maps)
                 row |= {"score_full": scores[i], "input_shape": list(shape[1:]), "seconds": seconds}
                 row["diagnostics"] = [(key, values[i]) for key, values in diagnostics.items()]
-                found[i].rows.append(row | {"insertion": None, "deletion": None})
+                found[i].rows.append(row | {"insertion": curves[i][0], "deletion": curves[i][1]})
                 found[i].points.extend(points[i])
                 if not finite[i]:
                     found[i] = Found(found[i].rows, found[i].points, finite=False)
@@ -213,3 +218,13 @@ def _points(items: Sequence[Item], method: str, maps: Tensor, smooth: Smooth) ->
     if maps[0].numel() <= 1:
         return [[] for _ in items]
     return [[saliency_point(item, method, one, smooth)] for item, one in zip(items, maps, strict=True)]
+
+
+def _curves(batch: Batch, maps: Tensor) -> list[tuple[float | None, float | None]]:
+    """Insertion and deletion of each pair; none unless asked for, and none of a map without space."""
+    step = batch.config.fidelity
+    if not step or maps[0].numel() <= 1:
+        return [(None, None)] * len(maps)
+    areas = insertion_deletion(batch.network, batch.inputs, maps.float(), batch.targets, step, batch.slots)
+    insertion, deletion = (area.tolist() for area in areas)
+    return list(zip(insertion, deletion, strict=True))

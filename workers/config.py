@@ -241,7 +241,7 @@ class SaliencyConfig:
             changes nothing.
         layers: None in a field = what the table says of the architecture.
         maps: side of the stored map, cells, for the longer side of the input; 0 = store none.
-        fidelity: pixels per step of insertion and deletion; 0 = do not measure them.
+        fidelity: pixels per step of insertion and deletion (docs/fidelity.md); 0 = do not measure them.
     """
 
     methods: tuple[str, ...] = ("gradient", "grad_cam")

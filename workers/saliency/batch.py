@@ -1,6 +1,6 @@
-"""What a saliency method is given, and what it returns."""
+"""What a saliency method is, what it is given, and what it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from workers.networks import Network
+from workers.points import UNSMOOTHED, Smooth
+from workers.split import Split
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Batch:
         seeds: one for each pair, from run seed, image and class.
         seed: the run's own, for draws that all pairs share.
         slots: most network inputs at once, None = as many as the method likes.
+        split: the network cut at channel.layer; None = cut it for this batch.
         shared: what the methods of a batch compute once, by name.
     """
 
@@ -48,9 +51,27 @@ class Batch:
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     slots: int | None = None
+    split: Split | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Tensor:
         """(B,3,H,W): the image of each pair."""
         return self.images[list(self.image)]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A saliency method.
+
+    Attributes:
+        title: its name in tables.
+        compute: maps of a batch.
+        smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
+        needs: names of the layers in `Layers` that it reads.
+    """
+
+    title: str
+    compute: Callable[[Batch], Maps]
+    smooth: Smooth = UNSMOOTHED
+    needs: tuple[str, ...] = ()

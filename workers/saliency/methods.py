@@ -1,30 +1,19 @@
-"""The table of methods. A new one is a function from a Batch to Maps, and an entry here."""
+"""The table of methods. A new one is a file with a function from a Batch to Maps, and an entry here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from workers.points import UNSMOOTHED, Smooth
-from workers.saliency.batch import Batch, Maps
+from workers.saliency.batch import Batch, Maps, Method
+from workers.saliency.channel import CHANNEL
+from workers.saliency.extremal import EXTREMAL
+from workers.saliency.occlusion import OCCLUSION
+from workers.saliency.rise import RISE
 
-
-@dataclass(frozen=True)
-class Method:
-    """A saliency method.
-
-    Attributes:
-        title: its name in tables.
-        compute: maps of a batch.
-        smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
-        needs: names of the layers in `Layers` that it reads.
-    """
-
-    title: str
-    compute: Callable[[Batch], Maps]
-    smooth: Smooth = UNSMOOTHED
-    needs: tuple[str, ...] = ()
-
-
-METHODS: Mapping[str, Method] = {}
+METHODS: Mapping[str, Method] = {
+    "rise": RISE,
+    "occlusion": OCCLUSION,
+    "extremal": EXTREMAL,
+    "channel": CHANNEL,
+}
 
 
 def attribute(batch: Batch, methods: Sequence[str]) -> dict[str, Maps]:

@@ -1,0 +1,23 @@
+"""Extremal perturbations as one of several saliency methods."""
+
+from workers.saliency.batch import Batch, Maps, Method
+from workers.spatial import extremal_perturbation
+
+
+def extremal(batch: Batch) -> Maps:
+    """Maps (B,H,W) of the input's size: the sum of the masks over the areas (protocol item 17)."""
+    found = extremal_perturbation(
+        batch.network,
+        batch.images,
+        batch.targets,
+        seed=batch.seeds,
+        config=batch.spatial,
+        slots=batch.slots,
+        image=batch.image,
+    )
+    told = {"score_preserve": found.scores.mean(1), "steps": found.steps.sum(1).float()}
+    return Maps(found.masks.sum(1), told)
+
+
+# Its blur is a setting of its own, spatial.smooth.
+EXTREMAL = Method("Extremal perturbation", extremal)

@@ -1,0 +1,72 @@
+"""RISE: random masks of a few cells, each weighted by the score under it (CMP-15; Petsiuk et al., 2018).
+
+As in the reference protocol (item 15): a mask is a grid of cells, kept with probability p; it is drawn
+bilinearly, reflected at its border, and shifted at random by less than a cell; the map is the sum of the
+masks times the sigmoids of their logits, over their number N and not over N p. Ours differs in two ways:
+the masks have the shape of the network's own input, which the reference squashes to 224 x 224 for this
+method alone; and they come from the run's seed and the input's shape, so that all images of a shape share
+them. The reflection is about the outermost cells' centres, without repeating them.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from workers.config import RiseConfig
+from workers.saliency.batch import Batch, Maps, Method
+from workers.saliency.masked import chunks, masked_logits
+
+
+class RandomMasks:
+    """The masks of one input shape: the same for the same seed, whatever the device or drawn at once.
+
+    Attributes:
+        grids: (N,cells,cells) float32, 1 = keep.
+        shifts: (N,2) int64, down and right, pixels, less than a cell of ceil(side / cells).
+    """
+
+    def __init__(self, config: RiseConfig, height: int, width: int, seed: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        cells = config.cells
+        grids = torch.rand(config.masks, cells, cells, generator=generator) < config.keep
+        places = torch.rand(config.masks, 2, generator=generator, dtype=torch.float64)
+        sizes = [math.ceil(side / cells) for side in (height, width)]
+        self.grids = grids.float().to(device)
+        self.shifts = (places * torch.tensor(sizes)).long().to(device)
+        # One cell more than the side is long: room for the shift.
+        self._drawn = [_bilinear(cells, (cells + 1) * size).to(device) for size in sizes]
+        self._pixels = [torch.arange(side, device=device) for side in (height, width)]
+
+    def draw(self, part: slice) -> Tensor:
+        """(n,H,W) float32 in [0,1]: a range of the masks."""
+        rows, columns = (
+            self._drawn[axis][self.shifts[part, axis, None] + self._pixels[axis]] for axis in (0, 1)
+        )
+        return rows @ self.grids[part] @ columns.mT
+
+
+def _bilinear(cells: int, length: int) -> Tensor:
+    """(length,cells) float32: draws a row of cells linearly on pixels, reflected at the outermost centres."""
+    place = (torch.arange(length, dtype=torch.float64) + 0.5) * cells / length - 0.5
+    lower = place.floor()
+    drawn = torch.zeros(length, cells, dtype=torch.float64)
+    for cell, weight in ((lower, 1 - (place - lower)), (lower + 1, place - lower)):
+        mirrored = (cells - 1 - (cells - 1 - cell.abs()).abs()).clamp(min=0)  # a single cell has no neighbour
+        drawn.scatter_add_(1, mirrored.long()[:, None], weight[:, None])
+    return drawn.float()
+
+
+@torch.no_grad()
+def rise(batch: Batch) -> Maps:
+    """Maps (B,H,W) of the input's size: sum over the masks of sigmoid(logit) * mask / N."""
+    count, (height, width) = batch.config.rise.masks, batch.images.shape[-2:]
+    masks = RandomMasks(batch.config.rise, height, width, batch.seed, batch.images.device)
+    scores = masked_logits(batch, count, masks.draw).sigmoid()
+    maps = scores.new_zeros(len(scores), height * width)
+    for part in chunks(count, batch.slots):
+        maps.addmm_(scores[:, part], masks.draw(part).flatten(1))
+    return Maps((maps / count).view(-1, height, width))
+
+
+RISE = Method("RISE", rise)

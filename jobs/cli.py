@@ -161,7 +161,7 @@ def run(
     crop: Crop = None,
     seed: Seed = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32 or bf16. [default: bf16 if this machine has a GPU]")
+        str | None, typer.Option(help="float32 or bf16. [default: bf16 on a GPU for spatial and channel]")
     ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Pairs whose masks form one queue; more fill a GPU. [default: 16]")

@@ -50,7 +50,6 @@ def assemble(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     on_gpu = device.startswith("cuda") if device else torch.cuda.is_available()
-    base["precision"] = "bf16" if on_gpu else "float32"
     tree = merge(base, tree)
     steps = flags.pop("steps", None)
     tree = merge(tree, flags)
@@ -58,6 +57,9 @@ def assemble(
     if method not in ("spatial", "channel", "saliency"):  # names of saliency methods, to be compared
         names = [name.strip() for name in str(method).split(",")]
         method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": names}})
-    if steps is not None and method in ("spatial", "channel"):
-        tree = merge(tree, {method: {"schedule": {"steps": steps}}})
+    # Masks forgive bf16; small differences of logits and gradients, and the benchmark's protocol, do not.
+    tree = merge({"precision": "bf16" if on_gpu and method != "saliency" else "float32"}, tree)
+    if steps is not None:
+        study = "channel" if method == "channel" else "spatial"  # of saliency methods, extremal takes steps
+        tree = merge(tree, {study: {"schedule": {"steps": steps}}})
     return build_config(tree)

@@ -1,0 +1,118 @@
+"""Cost of every saliency method per pair, in units of the bare network's forward + input gradient.
+
+    python benchmarks/methods.py --network squeezenet1_1 --pairs 4
+
+A method alone pays for its own passes; in a run of several methods those that share a forward pass cost
+less, which the last line shows. RISE, occlusion, extremal and channel are measured with few masks, windows
+and iterations (--part of their defaults) and scaled up, since their cost is proportional to them. All are
+measured in one process by turns, at the same batch, with random weights; the table gives medians and the
+spread over the rounds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from workers import ChannelConfig, Network, load_network, spatial_preset
+from workers.config import Layers, SaliencyConfig, default_counts
+from workers.saliency import METHODS, Batch, attribute
+from workers.saliency.layers import layers_of
+
+SHARING = "gradient", "guided", "deconvnet", "grad_cam", "linear_approximation", "norm_grad"
+AREAS = (0.025, 0.05, 0.1, 0.2)
+CAM_LAYERS = {"squeezenet1_1": "features.12", "resnet50": "layer4", "resnet18": "layer4"}
+
+
+def seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call, the device's queue emptied before and after."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def bare(network: Network, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+    x = inputs.detach().clone().requires_grad_(True)
+    torch.autograd.grad(network(x).gather(1, targets[:, None]).sum(), x)
+
+
+def scaled(part: int, layer: str) -> tuple[SaliencyConfig, dict[str, float]]:
+    """A config with 1/part of the default work where that is proportional, and by what to multiply."""
+    config = SaliencyConfig(methods=("gradient",))
+    rise = replace(config.rise, masks=max(1, config.rise.masks // part))
+    return replace(config, rise=rise, layers=Layers()), {"rise": config.rise.masks / rise.masks}
+
+
+def measure(network: Network, pairs: int, rounds: int, part: int) -> list[dict[str, object]]:
+    side = network.side
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(pairs, 3, side, side, generator=draw).to(network.device)
+    targets = torch.zeros(pairs, dtype=torch.long, device=network.device)
+    layers = layers_of(network, Layers())
+    config, factors = scaled(part, layers.cam or "")
+    spatial = spatial_preset("fast")
+    few = replace(
+        spatial, areas=AREAS, schedule=replace(spatial.schedule, steps=spatial.schedule.steps // 10)
+    )
+    factors["extremal"] = spatial.schedule.steps / few.schedule.steps
+    channel = ChannelConfig(layer=layers.cam or "")
+    short = replace(channel, counts=default_counts(528), schedule=replace(channel.schedule, steps=10))
+    factors["channel"] = channel.schedule.steps / 10
+
+    def run(methods: Sequence[str]) -> Callable[[], object]:
+        def once() -> object:
+            batch = Batch(network, images, range(pairs), targets, range(pairs), 0, layers, config, few, short)
+            return attribute(batch, methods)
+
+        return once
+
+    sharing = [name for name in SHARING if name in METHODS]
+    works = {name: run([name]) for name in METHODS} | {" + ".join(sharing): run(sharing)}
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for action in (lambda: bare(network, images, targets), *works.values()):
+        action()
+    for _ in range(rounds):
+        for name, action in works.items():
+            unit = seconds(lambda: bare(network, images, targets), network.device)
+            times[name].append(seconds(action, network.device) * factors.get(name, 1.0) / unit)
+    return [
+        {"method": name, "passes": statistics.median(t), "least": min(t), "most": max(t)}
+        for name, t in times.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", default="squeezenet1_1")
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part", type=int, default=100, help="RISE is measured with 1/PART of its masks")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    network = load_network(options.network, "random").to(device)
+    rows = measure(network, options.pairs, options.rounds, options.part)
+    print(f"{options.network}, {options.pairs} pairs of {network.side} pixels, {options.rounds} rounds")
+    print("| method | forward + input gradient | spread |\n|---|---|---|")
+    for row in rows:
+        print(f"| {row['method']} | {row['passes']:.2f} | {row['least']:.2f} - {row['most']:.2f} |")
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"options": vars(options), "rows": rows}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

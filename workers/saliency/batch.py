@@ -1,6 +1,6 @@
-"""What a saliency method is given, and what it returns."""
+"""What a saliency method is, what it is given, and what it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from workers.networks import Network
+from workers.points import UNSMOOTHED, Smooth
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,22 @@ class Batch:
     def inputs(self) -> Tensor:
         """(B,3,H,W): the image of each pair."""
         return self.images[list(self.image)]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A saliency method.
+
+    Attributes:
+        title: its name in tables.
+        compute: maps of a batch.
+        smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
+        needs: names of the layers in `Layers` that it reads.
+        check: refuses a network, by a trial batch, that it cannot work on: it raises a LayerError.
+    """
+
+    title: str
+    compute: Callable[[Batch], Maps]
+    smooth: Smooth = UNSMOOTHED
+    needs: tuple[str, ...] = ()
+    check: Callable[[Batch], object] | None = None

@@ -1,32 +1,80 @@
 """The table of methods. A new one is a function from a Batch to Maps, and an entry here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from workers.points import UNSMOOTHED, Smooth
-from workers.saliency.batch import Batch, Maps
+import torch
 
+from workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
+from workers.networks import Network
+from workers.saliency.batch import Batch, Maps, Method
+from workers.saliency.excitation import CMWP, MWP
+from workers.saliency.gradients import (
+    DECONVNET,
+    GRAD_CAM,
+    GRADIENT,
+    GUIDED,
+    LINEAR_APPROXIMATION,
+    NORM_GRAD,
+    SELECTIVE_NORM_GRAD,
+)
+from workers.saliency.layers import layers_of
+from workers.split import LayerError
 
-@dataclass(frozen=True)
-class Method:
-    """A saliency method.
-
-    Attributes:
-        title: its name in tables.
-        compute: maps of a batch.
-        smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
-        needs: names of the layers in `Layers` that it reads.
-    """
-
-    title: str
-    compute: Callable[[Batch], Maps]
-    smooth: Smooth = UNSMOOTHED
-    needs: tuple[str, ...] = ()
-
-
-METHODS: Mapping[str, Method] = {}
+METHODS: Mapping[str, Method] = {
+    "gradient": GRADIENT,
+    "deconvnet": DECONVNET,
+    "guided": GUIDED,
+    "grad_cam": GRAD_CAM,
+    "linear_approximation": LINEAR_APPROXIMATION,
+    "norm_grad": NORM_GRAD,
+    "selective_norm_grad": SELECTIVE_NORM_GRAD,
+    "mwp": MWP,
+    "cmwp": CMWP,
+}
 
 
 def attribute(batch: Batch, methods: Sequence[str]) -> dict[str, Maps]:
     """Maps of the named methods, which share what they can."""
     return {name: METHODS[name].compute(batch) for name in methods}
+
+
+def check_methods(
+    network: Network, config: SaliencyConfig, spatial: SpatialConfig, channel: ChannelConfig
+) -> None:
+    """Refuse a network on which one of the methods cannot work; costs a few passes of one image.
+
+    Raises:
+        LayerError: it names the method, the reason and what to do.
+    """
+    batch = _trial(network, config, spatial, channel)
+    for name in config.methods:
+        try:
+            _check(METHODS[name], batch)
+        # Recording runs the network's own code under other functions, where it may raise anything.
+        except Exception as error:
+            kind = "" if isinstance(error, LayerError) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}".splitlines()[0]
+            raise LayerError(
+                f"{name} cannot work on {network.name}: {reason}. Or leave {name} out of --method"
+            ) from error
+
+
+def _trial(network: Network, config: SaliencyConfig, spatial: SpatialConfig, channel: ChannelConfig) -> Batch:
+    """One image of noise, of the network's own size, and its best class."""
+    shape = (1, 3, network.side, network.side)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(network.device)
+    with torch.no_grad():
+        targets = network(images.clone()).argmax(1)
+    layers = layers_of(network, config.layers)
+    return Batch(network, images, [0], targets, [0], 0, layers, config, spatial, channel)
+
+
+def _check(method: Method, batch: Batch) -> None:
+    missing = [need for need in method.needs if getattr(batch.layers, need) is None]
+    if missing:
+        keys = ", ".join(f'{need} = "..."' for need in missing)
+        raise LayerError(
+            f"no table says where to read it; name the layer: [saliency.layers] {keys} in the TOML"
+        )
+    if method.check is not None:
+        method.check(batch)

@@ -3,7 +3,7 @@
 A probability, one at the class, goes down the network. Each unit hands its share p to the units x below it
 in proportion to what they excite it by: p_in = x * W+^T(p / (W+ x)), with the positive part of the weights
 and without biases; inputs count by their positive part. So it is for convolutions, linear layers, averages,
-and sums of two activations (residual connections), whose weights are all one. ReLUs pass p on. So does batch
+scalings, and sums of two activations (residual connections: weights of one). ReLUs pass p on. So does batch
 normalisation in evaluation mode: folded into the convolution before it, it only scales that one's weights,
 and p_in does not change with a positive scale; a negative one turns the signs of the weights, which is done.
 Maximum pooling and concatenation hand p on by their gradient. What a unit owes to its bias alone is lost;
@@ -35,9 +35,17 @@ _WEIGHTED = {
 }
 _AVERAGES = {F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, Tensor.mean, torch.sum, Tensor.sum}
 _SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
-_SUMS_IN_PLACE = {Tensor.add_, Tensor.__iadd__}
 _PRODUCTS = {torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__}
+_QUOTIENTS = {torch.div, Tensor.div, Tensor.div_, Tensor.__truediv__, Tensor.__itruediv__}
+_IN_PLACE = {
+    Tensor.add_, Tensor.__iadd__, Tensor.mul_, Tensor.__imul__, Tensor.div_, Tensor.__itruediv__,
+}  # fmt: skip
 _PASSING = {F.batch_norm, F.local_response_norm}
+# What it would be wrong to hand the signal on by the gradient of.
+_UNRULED = {
+    F.silu, F.gelu, F.hardswish, F.leaky_relu, F.elu, F.sigmoid, torch.sigmoid, Tensor.sigmoid,
+    F.layer_norm, F.group_norm, F.softmax, F.scaled_dot_product_attention,
+}  # fmt: skip
 
 
 class Excitation(Rules):
@@ -54,23 +62,18 @@ class Excitation(Rules):
         self._classifier = classifier
 
     def replacement(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        if func in _WEIGHTED:
-            return self._weighted(func, dict(zip(_WEIGHTED[func], args, strict=False)) | kwargs)
-        if func in _AVERAGES:
-            return self._average(func, args, kwargs)
-        if func in _SUMS:
-            return self._sum(func, args, kwargs)
-        if func in _PASSING:
-            return self._passing(func, args, kwargs)
-        if func in _PRODUCTS and all(isinstance(x, Tensor) and x.requires_grad for x in args):
-            raise LayerError("it has no rule for products of activations, such as the network's gates")
+        rule = _RULES.get(func)
+        if rule is not None:
+            return rule(self, func, args, kwargs)
         relu = relu_call(func, args, kwargs)
         if relu is None:
             return None
         y: Tensor = _Pass.apply(lambda x: x.clamp(0, relu.ceiling), relu.x)
         return relu.answer(y)
 
-    def _weighted(self, func: Any, given: dict[str, Any]) -> Tensor:
+    def weighted(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """A convolution or a linear layer."""
+        given = {**dict(zip(_WEIGHTED[func], args, strict=False)), **kwargs}
         x, weight, fold = given.pop("input"), given["weight"], _Fold()
 
         def excite(x: Tensor) -> Tensor:
@@ -86,10 +89,10 @@ class Excitation(Rules):
         y.fold = fold  # type: ignore[attr-defined]
         return y
 
-    def _average(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        if not args or not args[0].requires_grad:
+    def average(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """A mean or a sum over positions: a weighted layer whose weights are equal."""
+        if not args or not _recorded(args[0]):
             return None
-
         x, *rest = args
 
         def average(x: Tensor) -> Tensor:
@@ -99,17 +102,28 @@ class Excitation(Rules):
         y: Tensor = _Share.apply(average, average, x)
         return y
 
-    def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        if kwargs or len(args) != 2 or not all(isinstance(x, Tensor) and x.requires_grad for x in args):
+    def sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """Of two activations; of different shapes, the smaller one is a bias."""
+        if kwargs or not all(map(_recorded, args)) or args[0].shape != args[1].shape:
             return None
-        a, b = args
-        if a.shape != b.shape:  # a bias
-            return None
-        in_place = func in _SUMS_IN_PLACE
-        y: Tensor = _Share.apply(torch.add, torch.add, a.clone() if in_place else a, b)
-        return a.copy_(y) if in_place else y
+        return _written(func, args[0], lambda a: _Share.apply(torch.add, torch.add, a, args[1]))
 
-    def _passing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def scaling(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """By constants: one with a negative sign excites nothing."""
+        x, scale = args[:2] if func in _QUOTIENTS or _recorded(args[0]) else args[1::-1]
+        if _recorded(scale):
+            raise _unruled(func)
+        if kwargs or not _recorded(x):
+            return None
+        call = torch.div if func in _QUOTIENTS else torch.mul
+
+        def excite(x: Tensor) -> Tensor:
+            return call(x, scale).clamp(min=0)
+
+        return _written(func, x, lambda x: _Share.apply(lambda x: call(x, scale), excite, x))
+
+    def passing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """A normalisation by constants, or nearly so."""
         x, *rest = args
         scale = kwargs.get("weight", args[3] if len(args) > 3 else None)
         fold = getattr(x, "fold", None)
@@ -117,6 +131,37 @@ class Excitation(Rules):
             fold.sign = torch.where(scale < 0, -1.0, 1.0)
         y: Tensor = _Pass.apply(lambda x: func(x, *rest, **kwargs), x)
         return y
+
+    def unruled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Refused."""
+        raise _unruled(func)
+
+
+_RULES: dict[Any, Callable[[Excitation, Any, tuple[Any, ...], dict[str, Any]], Tensor | None]] = {
+    **dict.fromkeys(_WEIGHTED, Excitation.weighted),
+    **dict.fromkeys(_AVERAGES, Excitation.average),
+    **dict.fromkeys(_SUMS, Excitation.sum),
+    **dict.fromkeys(_PRODUCTS | _QUOTIENTS, Excitation.scaling),
+    **dict.fromkeys(_PASSING, Excitation.passing),
+    **dict.fromkeys(_UNRULED, Excitation.unruled),
+}
+
+
+def _recorded(x: object) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad
+
+
+def _unruled(func: Any) -> LayerError:
+    name = func.__name__.strip("_")
+    return LayerError(f"it has no rule for a function that the network calls on activations: {name}")
+
+
+def _written(func: Any, target: Tensor, call: Callable[[Tensor], Any]) -> Tensor:
+    """The result of a call on a tensor, which an operation in place leaves in that tensor too."""
+    if func not in _IN_PLACE:
+        y: Tensor = call(target)
+        return y
+    return target.copy_(call(target.clone()))
 
 
 class _Fold:
@@ -202,7 +247,8 @@ def _check_mwp(batch: Batch) -> None:
         raise LayerError("it shares a signal among the inputs of convolutions, and the network calls none")
     check_map(trace, "excitation", layer)
     signal = trace.back(layer, "excitation")
-    if not (signal.min() >= -SLACK and signal.flatten(1).sum(1).max() <= 1 + SLACK):
+    total, negative = signal.flatten(1).sum(1), signal.clamp(max=0).flatten(1).sum(1)
+    if not (total.max() <= 1 + SLACK and negative.min() >= -SLACK):
         raise LayerError("its signal is not shared out by what the network does above the layer")
 
 

@@ -78,7 +78,8 @@ def norm_grad(activation: Tensor, gradient: Tensor) -> Tensor:
 
     NG-3: the norm of what each position adds to the weights' gradient of a virtual 1x1 identity convolution.
     """
-    return torch.linalg.vector_norm(gradient, dim=1) * torch.linalg.vector_norm(activation, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(gradient, dim=1) * torch.linalg.vector_norm(activation, dim=1)
+    return norms
 
 
 def selective_norm_grad(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -86,7 +87,8 @@ def selective_norm_grad(activation: Tensor, gradient: Tensor) -> Tensor:
 
     NG-4: the same of a virtual scaling layer, of which only what raises the class score is kept.
     """
-    return torch.linalg.vector_norm((gradient * activation).clamp(min=0), dim=1)
+    norm: Tensor = torch.linalg.vector_norm((gradient * activation).clamp(min=0), dim=1)
+    return norm
 
 
 def _record(batch: Batch) -> Trace:

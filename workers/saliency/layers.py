@@ -9,7 +9,7 @@ from workers.split import LayerError, layer_names, unknown_layer
 
 # Pattern of a network's name -> its layers: cam, excitation, contrast, classifier. VGG16 and ResNet50 as in
 # the reference protocol (items 13, 14), GoogLeNet as in Zhang et al. The others by analogy: the last layer
-# with space, one with maps of 14 cells (SqueezeNet 27) for 224 pixels, and what the classifier reads. In a VGG
+# with space, one with maps of 14 cells (SqueezeNet 27) for 224 pixels, and what the classifier reads. In VGGs
 # these are the last ReLU of the convolutions, the fourth pool and relu7.
 TABLE: dict[str, Layers] = {
     r"vgg11": Layers("features.19", "features.15", "classifier.4", "classifier.6"),

@@ -16,10 +16,9 @@ from pipeline.plan import make_plan
 from storage import Kind, Run
 from storage.files import HIDDEN, printable
 from storage.folder import open_root
-from workers.config import SaliencyConfig
 from workers.images import MAX_INPUT
 from workers.networks import Network, load_network
-from workers.saliency import METHODS
+from workers.saliency import METHODS, check_methods
 from workers.split import split_network
 from workers.worker import WorkerSpec
 
@@ -130,7 +129,7 @@ def _open(config: RunConfig) -> Dataset:
 
 def _check_method(config: RunConfig, network: Network) -> None:
     if config.method == "saliency":
-        _check_saliency(config.saliency)
+        _check_saliency(config, network)
     if "channel" not in config.sections():
         return
     split = split_network(network, config.channel.layer)
@@ -141,13 +140,14 @@ def _check_method(config: RunConfig, network: Network) -> None:
         )
 
 
-def _check_saliency(config: SaliencyConfig) -> None:
-    for name in config.methods:
+def _check_saliency(config: RunConfig, network: Network) -> None:
+    for name in config.saliency.methods:
         if name not in METHODS:
             raise ConfigError(
                 f"There is no method {name!r}. Give spatial or channel, or methods to compare, separated by "
                 f"commas, of: {', '.join(METHODS)}."
             )
+    check_methods(network, config.saliency, config.spatial, config.channel)
 
 
 def _warn_versions(run: Run) -> None:

@@ -104,7 +104,7 @@ def split_network(network: Network, layer: str, size: tuple[int, int] | None = N
             2 to 4 dimensions, or on which the output does not depend.
     """
     if layer not in layer_names(network):
-        raise LayerError(_unknown(network, layer))
+        raise LayerError(unknown_layer(network, layer))
     h, w = size or (network.side, network.side)
     x = torch.randn(TRIAL_BATCH, 3, h, w, generator=torch.Generator().manual_seed(0)).to(network.device)
     hooks = _HookParts(network.module, layer)
@@ -116,7 +116,8 @@ def split_network(network: Network, layer: str, size: tuple[int, int] | None = N
     return Split(layer, shape[-1] if last else shape[1], last, traced, network.precision, parts)
 
 
-def _unknown(network: Network, layer: str) -> str:
+def unknown_layer(network: Network, layer: str) -> str:
+    """What to say of a layer that does not exist: names that do."""
     close = difflib.get_close_matches(layer, layer_names(network))
     hint = f"; close: {', '.join(close)}" if close else ""
     top = ", ".join(name for name, _ in network.module.named_children())

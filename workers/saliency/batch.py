@@ -69,9 +69,11 @@ class Method:
         compute: maps of a batch.
         smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
         needs: names of the layers in `Layers` that it reads.
+        check: refuses a network, by a trial batch, that it cannot work on: it raises a LayerError.
     """
 
     title: str
     compute: Callable[[Batch], Maps]
     smooth: Smooth = UNSMOOTHED
     needs: tuple[str, ...] = ()
+    check: Callable[[Batch], object] | None = None

@@ -5,15 +5,28 @@ from dataclasses import replace
 
 from workers.config import Layers
 from workers.networks import Network
-from workers.split import LayerError, layer_names
+from workers.split import LayerError, layer_names, unknown_layer
 
-# Pattern of a network's name -> its layers. VGG16 and ResNet50 as in the reference protocol (items 13, 14).
+# Pattern of a network's name -> its layers: cam, excitation, contrast, classifier. VGG16 and ResNet50 as in
+# the reference protocol (items 13, 14), GoogLeNet as in Zhang et al. The others by analogy: the last layer
+# with space, one with maps of 14 cells (SqueezeNet 27) for 224 pixels, and what the classifier reads. In VGGs
+# these are the last ReLU of the convolutions, the fourth pool and relu7.
 TABLE: dict[str, Layers] = {
+    r"vgg11": Layers("features.19", "features.15", "classifier.4", "classifier.6"),
+    r"vgg11_bn": Layers("features.27", "features.21", "classifier.4", "classifier.6"),
+    r"vgg13": Layers("features.23", "features.19", "classifier.4", "classifier.6"),
+    r"vgg13_bn": Layers("features.33", "features.27", "classifier.4", "classifier.6"),
     r"vgg16(_voc|_coco)?": Layers("features.29", "features.23", "classifier.4", "classifier.6"),
+    r"vgg16_bn": Layers("features.42", "features.33", "classifier.4", "classifier.6"),
+    r"vgg19": Layers("features.35", "features.27", "classifier.4", "classifier.6"),
+    r"vgg19_bn": Layers("features.51", "features.39", "classifier.4", "classifier.6"),
     r"resnet\d+(_voc|_coco)?": Layers("layer4", "layer3", "avgpool", "fc"),
+    r"wide_resnet\d+_2|resnext\d+_\d+x\d+d": Layers("layer4", "layer3", "avgpool", "fc"),
     r"(bvlc_)?googlenet": Layers("inception5b", "maxpool2", "avgpool", "fc"),
+    r"squeezenet1_0": Layers("features.12", "features.7", "features.12", "classifier.1"),
     r"squeezenet1_1": Layers("features.12", "features.6", "features.12", "classifier.1"),
     r"mobilenet_v2": Layers("features.18", "features.13", "features.18", "classifier.1"),
+    r"densenet\d+": Layers("features", "features.denseblock3", "features", "classifier"),
     r"shapes_cnn": Layers("block4", "block3", "block4", "fc"),
 }
 
@@ -26,7 +39,7 @@ def layers_of(network: Network, chosen: Layers) -> Layers:
     """
     for name in (chosen.cam, chosen.excitation, chosen.contrast, chosen.classifier):
         if name is not None and name not in layer_names(network):
-            raise LayerError(f"{network.name} has no layer {name!r}")
+            raise LayerError(unknown_layer(network, name))
     known = next((row for pattern, row in TABLE.items() if re.fullmatch(pattern, network.name)), Layers())
     given = {key: value for key, value in vars(chosen).items() if value is not None}
     return replace(known, **given)

@@ -1,0 +1,221 @@
+"""One recorded forward pass, through which signals are sent back several times, by several rules.
+
+The functions of a network whose backward rule changes are replaced while it runs, by a torch function mode:
+that reaches modules and functional calls alike, and nothing of it stays behind. A replaced function asks for
+the rule when a signal comes back, so one forward pass serves them all.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from workers.networks import pool_logits
+from workers.saliency.batch import Batch, Maps
+from workers.split import TOLERANCE, LayerError
+
+INPUT = "input"
+
+_RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+_CLIPS = {F.hardtanh, F.hardtanh_}
+_IN_PLACE = {torch.relu_, Tensor.relu_, F.hardtanh_}
+
+
+class Rules(TorchFunctionMode):
+    """Replaces functions of a network that runs under it; a subclass says which, and by what.
+
+    Attributes:
+        rule: how signals go back, one of the subclass's names; read when they do.
+        calls: how many calls were replaced.
+    """
+
+    rule: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def replacement(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """What stands in for a call; None if it is left as it is. No rules apply in here."""
+        raise NotImplementedError
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = self.replacement(func, args, kwargs)
+        if result is None:
+            return func(*args, **kwargs)
+        self.calls += 1
+        return result
+
+
+@dataclass(frozen=True)
+class Relu:
+    """A call of a ReLU, or of one with a ceiling (ReLU6): max(0, min(ceiling, x))."""
+
+    x: Tensor
+    ceiling: float
+    in_place: bool
+
+    def answer(self, y: Tensor) -> Tensor:
+        """The call's result, y; in place it is also what x holds from now on."""
+        return self.x.copy_(y) if self.in_place else y
+
+
+def relu_call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Relu | None:
+    """A call of a torch function as a ReLU, if it is one."""
+    if func not in _RELUS and func not in _CLIPS and func is not F.relu6:
+        return None
+    names = ("input", "min_val", "max_val", "inplace") if func in _CLIPS else ("input", "inplace")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    in_place = func in _IN_PLACE or bool(given.get("inplace", False))
+    if func in _RELUS:
+        return Relu(given["input"], float("inf"), in_place)
+    if func is F.relu6:
+        return Relu(given["input"], 6.0, in_place)
+    floor, ceiling = given.get("min_val", -1.0), given.get("max_val", 1.0)
+    return Relu(given["input"], ceiling, in_place) if floor == 0 else None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recorded forward pass of N inputs.
+
+    Attributes:
+        output: of the network, (N,C) or (N,C,h,w), float32 also where it computes in bf16.
+        targets: (N,) int64, the classes to explain.
+        outputs: name of a layer -> its output; INPUT -> the input, (N,3,H,W). All are part of the graph.
+    """
+
+    output: Tensor
+    targets: Tensor
+    outputs: Mapping[str, Tensor]
+    rules: Rules
+    _found: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def start(self) -> Tensor:
+        """(N,C[,h,w]): a one for the class's logit; for maps the softmax over space of the class's map.
+
+        The protocol's 'Gradient start'.
+        """
+        rows = torch.arange(len(self.targets), device=self.output.device)
+        scores = self.output.detach()[rows, self.targets]
+        start = torch.zeros_like(self.output)
+        start[rows, self.targets] = scores.reshape(len(rows), -1).softmax(1).view_as(scores)
+        return start
+
+    def at(self, layer: str) -> Tensor:
+        """A layer's output, detached, in at least float32."""
+        return wide(self.outputs[layer].detach())
+
+    def back(self, layer: str, rule: str) -> Tensor:
+        """The signal that comes back from the output to a layer by a rule, kept for who asks next.
+
+        Raises:
+            LayerError: the output does not depend on the layer.
+        """
+        key = (layer, rule)
+        if key not in self._found:
+            self._found[key] = self.send(None, self.start(), layer, rule)
+        return self._found[key]
+
+    def send(self, top: str | None, signal: Tensor, layer: str, rule: str) -> Tensor:
+        """The signal at a layer that follows from one at a higher layer (None = at the output)."""
+        above = self.output if top is None else self.outputs[top]
+        self.rules.rule = rule
+        (found,) = torch.autograd.grad(
+            above, self.outputs[layer], signal.to(above.dtype), retain_graph=True, allow_unused=True
+        )
+        if found is None:
+            raise LayerError(f"{'the output' if top is None else top} does not depend on layer {layer!r}")
+        return wide(found)
+
+
+def wide(x: Tensor) -> Tensor:
+    """The tensor in float32, unless it is wider already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def record(batch: Batch, layers: Sequence[str], rules: Rules) -> Trace:
+    """Run a batch's network under rules on the image of each pair; network and images stay as they were.
+
+    Raises:
+        LayerError: one of the layers is not called exactly once, or returns no tensor.
+    """
+    network, inputs = batch.network, batch.inputs.detach().requires_grad_()
+    outputs = {INPUT: inputs}
+    bf16 = network.precision == "bf16"
+    with torch.enable_grad(), _kept(network.dense, layers, outputs):
+        with rules, torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
+            output = network.dense(inputs.clone())  # it may work in place on what it is given
+        for layer in layers:
+            if layer not in outputs:
+                raise LayerError(f"layer {layer!r} is never called; give one called once")
+        return Trace(wide(output), batch.targets, outputs, rules)
+
+
+@contextmanager
+def _kept(module: nn.Module, layers: Sequence[str], outputs: dict[str, Tensor]) -> Iterator[None]:
+    """Keeps the outputs of layers; the network goes on with copies, which it may overwrite."""
+
+    def hook(name: str) -> Callable[[nn.Module, object, object], Tensor]:
+        def keep(layer: nn.Module, args: object, output: object) -> Tensor:
+            if name in outputs or not isinstance(output, Tensor):
+                raise LayerError(f"layer {name!r} is called twice or returns no tensor; give another")
+            outputs[name] = output
+            return output.clone()
+
+        return keep
+
+    with ExitStack() as hooks:
+        for name in dict.fromkeys(layers):
+            hooks.enter_context(module.get_submodule(name).register_forward_hook(hook(name)))
+        yield
+
+
+def trial(batch: Batch, name: str, make: Callable[[Batch], Trace]) -> Trace:
+    """The recorded pass of a trial batch, after a check that it gives the network's own logits.
+
+    Raises:
+        LayerError: it does not.
+    """
+    trace = shared(batch, name, make)
+    with torch.no_grad():
+        wanted = batch.network(batch.inputs)
+    found = pool_logits(trace.output.detach())
+    if not torch.allclose(found, wanted, rtol=0, atol=TOLERANCE * float(wanted.abs().max())):
+        raise LayerError("its forward pass does not give the network's logits while it is recorded")
+    return trace
+
+
+def shared(batch: Batch, name: str, make: Callable[[Batch], Trace]) -> Trace:
+    """The recorded pass of a batch called `name`, made when first asked for."""
+    if name not in batch.shared:
+        batch.shared[name] = make(batch)
+    trace: Trace = batch.shared[name]
+    return trace
+
+
+def read(batch: Batch, name: str, make: Callable[[Batch], Trace], maps: Callable[[Trace], Tensor]) -> Maps:
+    """Maps (N,h,w) of a batch from the recorded pass called `name`, which its methods share.
+
+    Only a batch that exceeds its slots goes in parts, and again for each method: kept, the parts would fill
+    the memory that slots are to bound.
+    """
+    count = len(batch.targets)
+    slots = batch.slots or count
+    if slots >= count:
+        return Maps(maps(shared(batch, name, make)).float())
+    parts = (slice(i, i + slots) for i in range(0, count, slots))
+    return Maps(torch.cat([maps(make(part(batch, at))).float() for at in parts]))
+
+
+def part(batch: Batch, at: slice) -> Batch:
+    """Some of the pairs of a batch, over the same images."""
+    return replace(
+        batch, image=batch.image[at], targets=batch.targets[at], seeds=batch.seeds[at], slots=None, shared={}
+    )

@@ -33,16 +33,26 @@ def assemble(
     Args:
         file: TOML with the keys of RunConfig, and optionally `preset`.
         preset: overrides the file's.
-        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule. A method that is
-            none of a run's kinds is a list of saliency methods, separated by commas.
+        flags: nested like RunConfig; None = not given. `steps` goes to the method's schedule. A method that
+            is none of a run's kinds is a list of saliency methods, separated by commas.
         device: where it will run, None = a GPU if this machine has one; decides the default precision.
+
+    Raises:
+        ConfigError: with one line per mistake.
+    """
+    return settings_of(read_toml(file) if file else {}, preset, flags, device)
+
+
+def settings_of(
+    tree: dict[str, Any], preset: str | None, flags: dict[str, Any], device: str | None = None
+) -> RunConfig:
+    """The configuration of a run from the content of a file; see `assemble`.
 
     Raises:
         ConfigError: with one line per mistake.
     """
     if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
         raise ConfigError(f"--device is cpu or cuda, not {device!r}.")
-    tree = read_toml(file) if file else {}
     chosen = preset or tree.pop("preset", None) or "fast"
     tree.pop("preset", None)
     try:

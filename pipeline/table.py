@@ -261,7 +261,7 @@ def _as_published(run: Run, rule: Rule) -> bool:
     known = any(
         (dataset.get("name"), dataset.get("split"), model["name"]) == key[:3] for key in published_numbers()
     )
-    if not known or rule != Rule() or manifest.get("weights") == "random":
+    if not known or rule != Rule() or manifest.get("weights") == "random" or model.get("randomized"):
         return False
     if (model.get("resize"), model.get("crop")) != (224, None):
         return False

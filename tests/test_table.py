@@ -18,6 +18,7 @@ from pipeline.layout import notes, render
 from pipeline.pointing import Rule, pointing, pointing_summary
 from pipeline.table import TITLES, compare, make_columns, published_numbers, run_notes
 from storage import Kind, Run, RunError
+from workers.saliency import METHODS
 
 runner = CliRunner()
 VOC = {"name": "voc", "split": "2007:test", "limit": None, "difficult_list": None}
@@ -167,6 +168,11 @@ def test_columns_of_one_title_are_told_apart_by_their_runs(tmp_path: Path) -> No
     assert f"VOC07 test, vgg16_voc #2: {runs[1].place()}" in below
 
 
+def test_every_method_has_a_title_of_its_own() -> None:
+    assert {"center", *METHODS} <= TITLES.keys()
+    assert len(set(TITLES.values())) == len(TITLES)
+
+
 def test_the_papers_numbers_are_whole() -> None:
     """All cells of Table 1; spot checks against the seeds' copy (EP-12, S0)."""
     numbers = published_numbers()
@@ -205,6 +211,8 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
     assert any("by the rule" in line for line in shown)
     part = make(tmp_path / "half", ["gradient"], committed=1)
     assert cell(compare(make_columns([run, part])), "gradient")["published"] is None
+    run.manifest["model"]["randomized"] = ["fc"]  # the sanity check's
+    assert cell(compare(make_columns([run])), "rise")["published"] is None
     other = make(tmp_path / "other", network="resnet18")
     assert cell(compare(make_columns([other])), "rise")["published"] is None
     head = render(table, "markdown").splitlines()[0]

@@ -107,19 +107,12 @@ def _console(stderr: bool = False) -> Console:
 @contextmanager
 def _explained() -> Iterator[None]:
     """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
-    from pipeline.config import ConfigError
+    from jobs.errors import INPUT_ERRORS
     from pipeline.driver import DriverError
-    from pipeline.pairs import DatasetError
-    from storage import RunError
-    from storage.files import PlaceError
-    from workers.images import ImageError
-    from workers.networks import NetworkError
-    from workers.split import LayerError
 
-    known = (ConfigError, DatasetError, NetworkError, LayerError, RunError, ImageError, PlaceError)
     try:
         yield
-    except known as error:
+    except INPUT_ERRORS as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except DriverError as error:
@@ -385,25 +378,87 @@ def status(
     raise typer.Exit(0 if complete else 1)
 
 
+Tolerance = Annotated[float, typer.Option(help="A hit is nearer than this to the object, pixels; 0: inside.")]
+RegionName = Annotated[
+    str, typer.Option("--region", help="mask: COCO's masks and VOC's boxes; box: boxes in either.")
+]
+PointName = Annotated[
+    str, typer.Option("--point", help="Maximum of the map, blurred as its method asks (smooth) or plain.")
+]
+
+
+def _rule(tolerance: float, region: str, point: str) -> Any:
+    from pipeline.pointing import Rule
+
+    try:
+        return Rule(tolerance, region, point)  # type: ignore[arg-type]  # it checks them
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
 @app.command(
     epilog="**Examples**\n\n`extremal score runs/voc`\n\n`extremal score runs/voc --tolerance 0`\n\n"
-    "Writes scores/pointing.csv, scores/pointing_summary.csv and scores/monotonicity.csv into the run."
+    "`extremal score runs/coco --region box`\n\n`extremal score runs/coco --point plain`\n\n"
+    "Writes scores/pointing.csv, pointing_summary.csv and differences.csv into the run, and by its method "
+    "monotonicity.csv, curves.csv or fidelity.csv. `docs/scoring.md` says what each number means."
 )
 def score(
-    uri: RunUri,
-    tolerance: Annotated[
-        float, typer.Option(help="A hit lies nearer than this to the object, pixels.")
-    ] = 15.0,
+    uri: RunUri, tolerance: Tolerance = 15.0, region: RegionName = "mask", point: PointName = "smooth"
 ) -> None:
-    """Pointing game (All and Difficult) and monotonicity of a run of either method, from its files."""
+    """Scores of a run from its files: pointing game with intervals, and what its method adds."""
     with _explained():
         from jobs.scores import show_scores
 
-        try:
-            show_scores(uri, tolerance, _console())
-        except ValueError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(BAD_INPUT) from None
+        show_scores(uri, _rule(tolerance, region, point), _console())
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal table runs/voc-vgg16 runs/coco-vgg16`\n\n"
+    "`extremal table runs/table1/* --intervals --format markdown --out table1.md`\n\n"
+    "`extremal table runs/* --format csv --out table1.csv`\n\n"
+    "A column is a dataset with a network. Runs of a column that differ in their seed alone are averaged; "
+    "methods may come from several runs. Beside ours stands the published value where dataset and network "
+    "are the paper's. `docs/scoring.md` says what the table does and does not prove."
+)
+def table(
+    uris: Annotated[list[str], typer.Argument(metavar="RUN...", help="Directories or URIs of runs.")],
+    intervals: Annotated[bool, typer.Option("--intervals", help="95 % bootstrap intervals.")] = False,
+    form: Annotated[str, typer.Option("--format", help="text, markdown, latex or csv.")] = "text",
+    out: Annotated[Path | None, typer.Option(help="File to write. [default: print]")] = None,
+    tolerance: Tolerance = 15.0,
+    region: RegionName = "mask",
+    point: PointName = "smooth",
+) -> None:
+    """The paper's Table 1 from any number of runs: methods by dataset and network, All and Difficult."""
+    with _explained():
+        from jobs.table import show_table
+
+        show_table(uris, _rule(tolerance, region, point), intervals, form, out)
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal benchmark benchmarks/table1.toml --out runs/table1`\n\n"
+    "`extremal benchmark small.toml --out s3://bucket/small --device cuda --actors 8`\n\n"
+    "The file has settings for all runs (keys as for `extremal run --config`), then a `[[run]]` for each, "
+    "with its `name` and what differs. The same command again continues: complete runs are skipped.\n\n"
+    "Exit codes: 0 all complete, 1 a run is not, 2 bad input, 130 interrupted, 143 terminated."
+)
+def benchmark(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="Settings and runs.")],
+    out: Annotated[str, typer.Option(help="Directory or URI; each run lies below it by its name.")],
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = 1.0,
+    device: Device = None,
+) -> None:
+    """Every run of a file, one after the other, and their table at the end."""
+    with _explained():
+        from jobs.benchmark import read_benchmark, run_benchmark
+
+        runs = read_benchmark(file, device)
+        pool = _pool(actors, gpus_per_actor, device)
+        code = _stoppable(out, lambda: run_benchmark(runs, out, pool, _console(stderr=True)))
+    raise typer.Exit(code)
 
 
 @app.command(epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv.")

@@ -15,6 +15,7 @@ from pipeline.config import RunConfig, build_config, merge, method_trees
 from pipeline.datasets import open_dataset
 from pipeline.driver import Pool, start_ray
 from pipeline.masks import draw_masks
+from pipeline.pointing import Rule
 from storage import Kind, Run
 from workers.images import decode
 from workers.shapes_cnn import train_shapes_cnn
@@ -50,7 +51,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     channel, code = _run(_config("channel", root, weights, pairs), out / "channel", workers, console)
     if code:
         return code
-    show_scores(spatial.uri, TOLERANCE_PX, console)
+    show_scores(spatial.uri, Rule(TOLERANCE_PX), console)
     show_classes(channel.uri, 5, console)
     picture = out / "overlays.png"
     save_overlays(spatial, root, picture)

@@ -40,9 +40,19 @@ def assemble(
     Raises:
         ConfigError: with one line per mistake.
     """
+    return settings_of(read_toml(file) if file else {}, preset, flags, device)
+
+
+def settings_of(
+    tree: dict[str, Any], preset: str | None, flags: dict[str, Any], device: str | None = None
+) -> RunConfig:
+    """The configuration of a run from the content of a file; see `assemble`.
+
+    Raises:
+        ConfigError: with one line per mistake.
+    """
     if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
         raise ConfigError(f"--device is cpu or cuda, not {device!r}.")
-    tree = read_toml(file) if file else {}
     chosen = preset or tree.pop("preset", None) or "fast"
     tree.pop("preset", None)
     try:

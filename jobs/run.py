@@ -34,7 +34,7 @@ def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[
     Raises:
         the errors of `prepare`, ConfigError, DriverError, and KeyboardInterrupt or SystemExit when stopped.
     """
-    _check_device(pool)
+    check_device(pool)
     line = f"preparing {config.network.name} ({config.precision}) on {config.dataset.name} ..."
     console.print(line, style="dim")
     run, existed = prepare(config, out)
@@ -64,7 +64,7 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
         RunError: there is no run.
         ConfigError, DriverError, and KeyboardInterrupt or SystemExit when stopped.
     """
-    _check_device(pool)
+    check_device(pool)
     run = Run.open(uri)
     config = stored_config(run, root, weights)
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
@@ -78,8 +78,12 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
     return _conclude(run, summary, console)
 
 
-def _check_device(pool: Pool) -> None:
-    """Ray would wait forever for a GPU that this machine does not have; a cluster may still grow one."""
+def check_device(pool: Pool) -> None:
+    """Ray would wait forever for a GPU that this machine does not have; a cluster may still grow one.
+
+    Raises:
+        ConfigError: there is none.
+    """
     on_gpu = pool.device not in (None, "cpu")
     if on_gpu and not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
         raise ConfigError(

@@ -19,16 +19,36 @@ _RATES = {
     "pass_of_all": (("passed", "vacuous"), ("n",)),
 }
 # Mean of rates -> the count of what was averaged, and its unit.
-_MEANS = {"class_mean": ("classes_seen", "classes")}
+_MEANS = {
+    "class_mean": ("classes_seen", "classes"),
+    "energy": ("energy_n", "pairs"),
+    "energy_class_mean": ("energy_n", "pairs"),
+    "energy_pooled": ("energy_n", "pairs"),
+}
+# Mean of other numbers -> the count of what was averaged.
+_COUNTED = {
+    "insertion": "insertion_n",
+    "deletion": "deletion_n",
+    "score_mean": "n",
+    "normalised_mean": "n_normalised",
+}
+# Difference of rates, in points of percent.
+_DIFFERENCES = ("class_mean_difference", "pooled_difference")
 
 
 def _percent(row: Mapping[str, Any], name: str) -> str:
-    share = f"{100 * row[name]:.1f} %"
+    share = f"{100 * row[name]:.1f} %{_interval(row, name)}"
     if name in _MEANS:
         count, unit = _MEANS[name]
         return f"{share} ({row[count]} {unit})"
     above, below = _RATES[name]
     return f"{share} ({sum(row[c] for c in above)}/{sum(row[c] for c in below)})"
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    """The limits of a rate, from the columns beside it."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _text(value: Any) -> str:
@@ -43,7 +63,7 @@ def _text(value: Any) -> str:
 
 
 def cell(row: Mapping[str, Any], name: str) -> str:
-    """One value as text: rates in percent with their counts, floats to 4 digits, long lists cut.
+    """One value as text: rates in percent with limits and counts, floats to 4 digits, long lists cut.
 
     Args:
         row: a whole row, for the counts beside the value.
@@ -54,6 +74,10 @@ def cell(row: Mapping[str, Any], name: str) -> str:
     """
     if row[name] is not None and (name in _RATES or name in _MEANS):
         return _percent(row, name)
+    if row[name] is not None and name in _COUNTED:
+        return f"{_text(row[name])} ({row[_COUNTED[name]]})"
+    if row[name] is not None and name in _DIFFERENCES:
+        return f"{100 * row[name]:+.1f}{_interval(row, name.removesuffix('_difference'))}"
     return _text(row[name])
 
 

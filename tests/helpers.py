@@ -16,7 +16,7 @@ def _blank(field: pa.Field) -> Any:
     """The emptiest value a field allows."""
     if field.nullable:
         return None
-    if pa.types.is_list(field.type):
+    if pa.types.is_list(field.type) or pa.types.is_map(field.type):
         return []
     if pa.types.is_string(field.type):
         return ""

@@ -19,6 +19,7 @@ from workers import spatial_preset
 
 runner = CliRunner()
 COMMANDS = ["demo", "run", "submit", "retry", "compact", "status", "score", "classes", "explain"]
+COMMANDS += ["table", "benchmark"]
 WHAT = {"dataset": {"name": "shapes"}, "network": {"name": "shapes_cnn"}}
 
 
@@ -59,6 +60,9 @@ def test_help_teaches_with_examples(command: str) -> None:
         (["retry", "/nowhere"], "No run at /nowhere"),
         (["compact", "/nowhere"], "No run at /nowhere"),
         (["score", "/nowhere"], "No run at /nowhere"),
+        (["score", "/nowhere", "--tolerance", "-1"], "cannot be -1"),
+        (["table", "/nowhere"], "No run at /nowhere"),
+        (["benchmark", "/nowhere.toml", "--out", "runs"], "/nowhere.toml"),
         (["classes", "/nowhere"], "No run at /nowhere"),
         (["explain", "/nowhere.jpg", "--network", "shapes_cnn", "--weights", "random"], "/nowhere.jpg"),
     ],
@@ -122,6 +126,10 @@ def test_status_score_and_classes_of_a_run(shapes: Path, tmp_path: Path) -> None
     with (tmp_path / "spatial" / "scores" / "pointing.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert {row["method"] for row in rows} == {"extremal", "center"}
+    assert {file.stem for file in (tmp_path / "spatial" / "scores").glob("*.csv")} == {
+        "pointing", "pointing_summary", "differences", "monotonicity", "curves"
+    }  # fmt: skip
+    assert "Score over area" in result.output
     assert sum(int(r["hits"]) + int(r["misses"]) for r in rows if r["subset"] == "all") == 12
     assert runner.invoke(app, ["classes", spatial.uri]).exit_code == 2
 

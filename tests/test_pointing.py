@@ -10,7 +10,7 @@ import pytest
 from helpers import make_run
 from rich.console import Console
 
-from pipeline.pointing import outcome, pointing, pointing_summary
+from pipeline.pointing import Rule, outcome, pointing, pointing_summary
 from pipeline.report import print_table
 from storage import Kind, Run
 
@@ -69,7 +69,7 @@ def test_pairs_with_only_difficult_objects_are_skipped(distance2: int | None) ->
 def test_counts_agree_with_brute_force(tmp_path: Path, tolerance: float) -> None:
     rng = np.random.default_rng(0)
     shards = [random_points(rng, 60) for _ in range(4)]
-    table = pointing(run_of(tmp_path, *shards), tolerance).to_pylist()
+    table = pointing(run_of(tmp_path, *shards), Rule(tolerance)).to_pylist()
     assert len(table) == 2 * 2 * 5
     points = [p for shard in shards for p in shard]
     for got in table:
@@ -121,9 +121,69 @@ def test_a_run_without_points_gives_no_rows(tmp_path: Path) -> None:
     assert pointing_summary(table).num_rows == 0
 
 
-def test_a_negative_tolerance_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="-1"):
-        pointing(run_of(tmp_path, []), -1)
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"tolerance": -1}, "-1"),
+        ({"tolerance": float("nan")}, "nan"),
+        ({"region": "circle"}, "mask or box"),
+        ({"point": "rough"}, "smooth or plain"),
+        ({"region": "box", "point": "plain"}, "plain point is stored"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rule(**rule)
+
+
+def test_region_and_point_choose_the_distance(tmp_path: Path) -> None:
+    """Three distances of one method; the center has one point, whatever is asked."""
+    run = run_of(
+        tmp_path,
+        [
+            point(0, 999, method="a", box_distance2=0, plain_distance2=999),
+            point(0, 999, method="b", box_distance2=999, plain_distance2=0),
+            point(0, 0, method="c", box_distance2=999, plain_distance2=None),
+            point(0, 0, method="center", box_distance2=999),
+            point(1, 999, method="center", box_distance2=0),
+        ],
+    )
+
+    def hits(rule: Rule) -> dict[str, tuple[int, int]]:
+        rows = pointing_summary(pointing(run, rule)).to_pylist()
+        return {r["method"]: (r["hits"], r["hits"] + r["misses"]) for r in rows if r["subset"] == "all"}
+
+    assert hits(Rule()) == {"a": (0, 1), "b": (0, 1), "c": (1, 1), "center": (1, 2)}
+    assert hits(Rule(region="box")) == {"a": (1, 1), "b": (0, 1), "c": (0, 1), "center": (1, 2)}
+    assert hits(Rule(point="plain")) == {"a": (0, 1), "b": (1, 1), "c": (0, 0), "center": (1, 2)}
+
+
+def test_energy_is_averaged_over_the_pairs_that_have_one_and_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    points = [
+        p | {"energy_inside": None if rng.random() < 0.2 else rng.random()} for p in random_points(rng, 200)
+    ]
+    run = run_of(tmp_path, *(points[50 * i : 50 * i + 50] for i in range(4)))
+    table = pointing(run)
+    backwards = pointing(run, blocks=lambda r, part: (part(r, [s]) for s in (3, 1, 2, 0)))
+    assert backwards.equals(table)  # to the bit
+    chosen = [p for p in points if p["energy_inside"] is not None and not p["all_difficult"]]
+
+    def energies(**wanted: Any) -> list[float]:
+        fits = (p for p in chosen if all(p[key] == value for key, value in wanted.items()))
+        return [float(np.float32(p["energy_inside"])) for p in fits]
+
+    for row in table.to_pylist():
+        subset = {} if row["subset"] == "all" else {"difficult": True}
+        mine = energies(method=row["method"], class_id=row["class_id"], **subset)
+        assert row["energy_n"] == len(mine)
+        assert row["energy"] == pytest.approx(np.mean(mine), rel=1e-14)
+    for row in pointing_summary(table).to_pylist():
+        subset = {} if row["subset"] == "all" else {"difficult": True}
+        by_class = [energies(method=row["method"], class_id=c, **subset) for c in range(5)]
+        assert row["energy_n"] == sum(map(len, by_class))
+        assert row["energy_class_mean"] == pytest.approx(np.mean([np.mean(e) for e in by_class]))
+        assert row["energy_pooled"] == pytest.approx(np.mean(np.concatenate(by_class)))
 
 
 def test_the_report_shows_rates_with_their_counts(tmp_path: Path) -> None:

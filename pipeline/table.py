@@ -1,0 +1,284 @@
+"""The pointing game of many runs in the layout of the paper's Table 1 (seeds EP-12).
+
+A column is a dataset with a network: runs over the same pairs with the same network. Methods of a column may
+come from several runs. Runs of a method that differ in their seed alone are averaged, as the paper's RISE
+and extremal perturbations are over three.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.blocks import Blocks, in_one
+from pipeline.bootstrap import RESAMPLES, Bootstrap, bootstrap, counted_points, gather, interval
+from pipeline.pointing import CENTER, SUBSETS, Rule
+from storage import Kind, Run, RunError
+from storage.run import diff
+
+# Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
+TITLES = {
+    CENTER: "Center",
+    "gradient": "Gradient",
+    "deconvnet": "DeconvNet",
+    "guided": "Guided",
+    "mwp": "MWP",
+    "cmwp": "cMWP",
+    "rise": "RISE",
+    "grad_cam": "Grad-CAM",
+    "extremal": "Extremal",
+    "linear_approximation": "Linear approx.",
+    "norm_grad": "NormGrad",
+    "selective_norm_grad": "Sel. NormGrad",
+    "occlusion": "Occlusion",
+    "channel": "Channel",
+}
+_DATASETS = {("voc", "2007:test"): "VOC07 test", ("coco", "val2014"): "COCO14 val"}
+# Images with a pair, of the whole set (protocol item 1).
+_WHOLE = {"voc": 4952, "coco": 40_137}
+
+# The settings in run.json that decide a method's map; of all others, those of the layers.
+_SETTINGS = {
+    "extremal": ("spatial",),
+    "channel": ("channel",),
+    "rise": ("saliency", "rise"),
+    "occlusion": ("saliency", "occlusion"),
+}
+_LAYERS = ("saliency", "layers")
+
+_METRICS = ("class_mean", "pooled")
+
+TABLE = pa.schema(
+    [
+        ("column", pa.string()),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("network", pa.string()),
+        ("method", pa.string()),
+        ("subset", pa.string()),
+        *[(f"{m}{end}", pa.float64()) for m in _METRICS for end in ("", "_low", "_high")],
+        ("n", pa.int64()),
+        ("runs", pa.int64()),
+        ("published", pa.float64()),
+        ("source", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of the paper: class-mean accuracy, 0 to 1, and where it is printed."""
+
+    accuracy: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """Runs over the same pairs with the same network."""
+
+    title: str
+    runs: tuple[Run, ...]
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Dataset, split and network."""
+        dataset = _dataset(self.runs[0])
+        return dataset.get("name", ""), dataset.get("split") or "", self.runs[0].manifest["model"]["name"]
+
+
+@cache
+def published_numbers() -> dict[tuple[str, str, str, str, str], Published]:
+    """(dataset, split, network, method, subset) -> the paper's number."""
+    with (Path(__file__).parent / "data" / "table1.csv").open(newline="") as file:
+        return {
+            (r["dataset"], r["split"], r["network"], r["method"], r["subset"]): Published(
+                float(r["accuracy"]) / 100, r["source"]
+            )
+            for r in csv.DictReader(file)
+        }
+
+
+def _dataset(run: Run) -> dict[str, Any]:
+    return dict(run.manifest["config"].get("dataset", {}))
+
+
+def make_columns(runs: Iterable[Run]) -> list[Column]:
+    """Runs by dataset and network: those of the paper in its order, then the others as they come."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        identity = {"dataset": _dataset(run), **{key: run.manifest[key] for key in ("model", "data")}}
+        groups.setdefault(json.dumps(identity, sort_keys=True), []).append(run)
+    columns: list[Column] = []
+    for members in groups.values():
+        title = _title(members[0])
+        twins = sum(column.title.partition(" #")[0] == title for column in columns)
+        columns.append(Column(f"{title} #{twins + 1}" if twins else title, tuple(members)))
+    order = list(dict.fromkeys(key[:3] for key in published_numbers()))
+    return sorted(columns, key=lambda c: order.index(c.names) if c.names in order else len(order))
+
+
+def _title(run: Run) -> str:
+    dataset = _dataset(run)
+    name, split, limit = dataset.get("name", "?"), dataset.get("split"), dataset.get("limit")
+    title = _DATASETS.get((name, split or ""), f"{name} {split or ''}".strip())
+    first = f" (first {limit} pairs)" if limit else ""
+    return f"{title}{first}, {run.manifest['model']['name']}"
+
+
+def compare(
+    columns: Sequence[Column], rule: Rule | None = None, intervals: bool = False, blocks: Blocks = in_one
+) -> pa.Table:
+    """Accuracies of every method in every column: rows of `TABLE`, by column, then method, then subset.
+
+    `n` counts pairs, those of all the `runs` that were averaged together. Intervals resample the images of
+    a column, the same for all runs and methods; a mean over runs is a mean in every resample, so that its
+    interval is that of the images and not of the seeds. `published` is given where dataset, network,
+    input and rule are the paper's, the set is whole, and the runs are complete.
+
+    Raises:
+        RunError: runs disagree about the settings of a method, or repeat a seed of it, or are damaged.
+    """
+    rule = rule or Rule()
+    rows = [row for column in columns for row in _rows(column, rule, intervals, blocks)]
+    return pa.Table.from_pylist(rows, schema=TABLE)
+
+
+def _rows(column: Column, rule: Rule, intervals: bool, blocks: Blocks) -> Iterable[dict[str, Any]]:
+    tables = [counted_points(run, rule, blocks) for run in column.runs]
+    chosen = _choose(column.runs, tables)
+    labelled = [_labelled(i, table, chosen) for i, table in enumerate(tables)]
+    found = bootstrap(gather(pa.concat_tables(labelled)), RESAMPLES if intervals else 0)
+    counts = found.outcomes.counts()
+    dataset, split, network = column.names
+    paper = published_numbers() if _as_published(column.runs[0], rule) else {}
+    complete = [not run.missing() for run in column.runs] if paper else []
+    for method in sorted(chosen, key=lambda name: (_place(name), name)):
+        members = [found.outcomes.methods.index(_label(i, method)) for i in chosen[method]]
+        for s, subset in enumerate(SUBSETS):
+            whole = bool(paper) and all(complete[i] for i in chosen[method])
+            theirs = paper.get((dataset, split, network, method, subset)) if whole else None
+            yield {
+                "column": column.title,
+                "dataset": dataset,
+                "split": split,
+                "network": network,
+                "method": method,
+                "subset": subset,
+                **_means(found, s, members),
+                "n": int(counts[s, members].sum()),
+                "runs": len(members),
+                "published": theirs and theirs.accuracy,
+                "source": theirs and theirs.source,
+            }
+
+
+def _place(method: str) -> int:
+    return list(TITLES).index(method) if method in TITLES else len(TITLES)
+
+
+def _label(run: int, method: str) -> str:
+    return f"{run}:{method}"
+
+
+def _labelled(run: int, table: pa.Table, chosen: dict[str, list[int]]) -> pa.Table:
+    """The points of a run's chosen methods, which are named by the run too."""
+    mine = [method for method, runs in chosen.items() if run in runs]
+    names = table["method"].cast(pa.string())
+    kept = pc.is_in(names, value_set=pa.array(mine, pa.string()))
+    labels = pc.binary_join_element_wise(str(run), names, ":").cast(table.schema.field("method").type)
+    return table.set_column(table.schema.get_field_index("method"), "method", labels).filter(kept)
+
+
+def _means(found: Bootstrap, subset: int, members: list[int]) -> dict[str, float | None]:
+    row: dict[str, float | None] = {}
+    for metric in _METRICS:
+        observed = float(getattr(found.observed, metric)[0, subset, members].mean())
+        row[metric] = None if np.isnan(observed) else observed
+        resampled = getattr(found.resampled, metric)[:, subset, members].mean(1)
+        row[f"{metric}_low"], row[f"{metric}_high"] = interval(resampled)
+    return row
+
+
+def _choose(runs: Sequence[Run], tables: Sequence[pa.Table]) -> dict[str, list[int]]:
+    """The runs whose points stand for each method. The center is the same in all: one run is enough."""
+    chosen: dict[str, list[int]] = {}
+    for i, table in enumerate(tables):
+        for method in table["method"].unique().to_pylist():
+            chosen.setdefault(method, []).append(i)
+    for method, members in chosen.items():
+        if method != CENTER:
+            _check_seeds(method, [runs[i] for i in members])
+    if CENTER in chosen:
+        chosen[CENTER] = [max(chosen[CENTER], key=lambda i: _points(tables[i], CENTER))]
+    return chosen
+
+
+def _points(table: pa.Table, method: str) -> int:
+    return int(pc.sum(pc.equal(table["method"].cast(pa.string()), method)).as_py() or 0)
+
+
+def _check_seeds(method: str, runs: Sequence[Run]) -> None:
+    first, *others = runs
+    for run in others:
+        lines = diff(_settings(first, method), _settings(run, method))
+        if lines:
+            raise RunError(
+                f"{first.place()} and {run.place()} both hold {method}, with other settings:\n  "
+                + "\n  ".join(lines)
+                + "\nOnly runs that differ in their seed are averaged; put the others into another table."
+            )
+    seeds: dict[int, Run] = {}
+    for run in runs:
+        seed = run.manifest["config"].get("seed", 0)
+        if seed in seeds:
+            raise RunError(
+                f"{seeds[seed].place()} and {run.place()} both hold {method} with seed {seed}: give one of "
+                "them, or runs with other seeds."
+            )
+        seeds[seed] = run
+
+
+def _settings(run: Run, method: str) -> dict[str, Any]:
+    config = run.manifest["config"]
+    settings: Any = config
+    for key in _SETTINGS.get(method, _LAYERS):
+        settings = settings.get(key, {})
+    return {"precision": config.get("precision"), method: settings}
+
+
+def _as_published(run: Run, rule: Rule) -> bool:
+    """Whether a run's setting is that of the paper's table: dataset, input, weights, and the whole set."""
+    manifest, dataset = run.manifest, _dataset(run)
+    model = manifest["model"]
+    known = any(
+        (dataset.get("name"), dataset.get("split"), model["name"]) == key[:3] for key in published_numbers()
+    )
+    if not known or rule != Rule() or manifest.get("weights") == "random" or model.get("randomized"):
+        return False
+    if (model.get("resize"), model.get("crop")) != (224, None):
+        return False
+    images = len(run.plan(["image_id"])["image_id"].unique())
+    return bool(images == _WHOLE[dataset["name"]])
+
+
+def run_notes(columns: Sequence[Column]) -> list[str]:
+    """A line for every run that is incomplete or has failures: its pairs are in no number."""
+    lines = []
+    for run in (run for column in columns for run in column.runs):
+        sizes = run.shard_sizes()
+        total = sum(sizes.values())
+        missing = sum(sizes[shard] for shard in run.missing())
+        failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+        if missing:
+            lines.append(f"incomplete: {run.place()}: {missing} of {total} pairs are not computed yet")
+        if failed:
+            lines.append(f"failures: {run.place()}: {failed} of {total} pairs could not be computed")
+    return lines

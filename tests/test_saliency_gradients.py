@@ -1,5 +1,6 @@
 import gc
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model
 from traces import batch_of, network_of, noise, randomized
 
+from pipeline.config import RunConfig, build_config, merge, method_trees
+from pipeline.prepare import prepare, worker_spec
+from pipeline.shapes import make_shapes
+from storage import Kind
 from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from workers.networks import Network, load_network
 from workers.saliency import METHODS, Batch, attribute, check_methods
@@ -19,6 +24,7 @@ from workers.saliency import gradients as g
 from workers.saliency.layers import layers_of
 from workers.saliency.trace import record
 from workers.split import LayerError
+from workers.worker import Worker
 
 AT_INPUT = ("gradient", "deconvnet", "guided")
 AT_LAYER = ("grad_cam", "linear_approximation", "norm_grad", "selective_norm_grad")
@@ -182,6 +188,7 @@ def test_every_relu6_is_found(relu: Callable[[Tensor], Tensor]) -> None:
         torch.testing.assert_close(found, modules[name], msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
 def test_captum_agrees() -> None:
     """On ReLU modules, which its hooks reach; it gives signed colours, of which we take the largest size."""
     network, images, targets = tiny(nn.ReLU()), noise(3), [4, 1, 0]
@@ -352,6 +359,13 @@ class Odd(nn.Module):
         return logits
 
 
+def test_a_layer_may_be_called_input() -> None:
+    module = nn.Sequential(
+        OrderedDict(input=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), mean=nn.AdaptiveAvgPool2d(1))
+    )
+    check(network_of(module), "gradient", "grad_cam", cam="input")
+
+
 def test_a_pass_that_changes_while_recorded_is_refused() -> None:
     drawn: Iterator[float] = iter(range(100))
     network = network_of(Called(lambda x: F.relu(x).mean((2, 3)) + next(drawn)))
@@ -393,3 +407,42 @@ def test_the_table_matches_whole_names() -> None:
         assert layers_of(network_of(module, name=name), Layers()) != Layers()
     others = ("wide_resnet101_2", "resnext101_64x4d", "resnet152", "densenet201")
     assert all(layers_of(network_of(module, name=name), Layers()) != Layers() for name in others)
+
+
+def smooth_network() -> nn.Module:
+    """For runs, by name: as many classes as there are shapes, and no ReLU."""
+    return nn.Sequential(nn.Conv2d(3, 6, 8, stride=8), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def run_config(root: Path, network: str, methods: tuple[str, ...]) -> RunConfig:
+    tree = {
+        "dataset": {"name": "shapes", "split": "test", "root": str(root)},
+        "network": {"name": network, "weights": "random" if network == "shapes_cnn" else None, "resize": 64},
+        "method": "saliency",
+        "saliency": {"methods": list(methods)},
+        "batch": 3,
+    }
+    return build_config(merge(method_trees("fast"), tree))
+
+
+def test_a_run_of_all_methods(tmp_path: Path) -> None:
+    make_shapes(tmp_path, train=1, test=2)
+    config = run_config(tmp_path, "shapes_cnn", ALL)
+    run, _ = prepare(config, str(tmp_path / "run"))
+    worker = Worker(worker_spec(config, run, "cpu"))
+    for shard in set(run.plan(["shard"])["shard"].to_pylist()):
+        list(worker.run_shard(shard))
+    points = run.table(Kind.POINTS).to_pylist()
+    assert len(points) == 4 * (len(ALL) + 1)
+    assert {point["method"] for point in points} == {"center", *ALL}
+    assert run.table(Kind.SALIENCY).num_rows == 4 * len(ALL)
+
+
+def test_a_run_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    make_shapes(tmp_path, train=1, test=1)
+    name = f"{Path(__file__).stem}:smooth_network"
+    for method, advice in (("guided", "calls none"), ("grad_cam", r'\[saliency.layers\] cam = "..."')):
+        with pytest.raises(LayerError, match=f"^{method} cannot work on {name}: .*{advice}"):
+            prepare(run_config(tmp_path, name, ("gradient", method)), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    prepare(run_config(tmp_path, name, ("gradient",)), str(tmp_path / "run"))

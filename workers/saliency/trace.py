@@ -19,7 +19,7 @@ from workers.networks import pool_logits
 from workers.saliency.batch import Batch, Maps
 from workers.split import TOLERANCE, LayerError
 
-INPUT = "input"
+INPUT = ""  # no layer is called so
 
 _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLIPS = {F.hardtanh, F.hardtanh_}

@@ -1,34 +1,21 @@
 """Many runs from one file, one after the other, and the table of them all."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
 from rich.console import Console
 
-from jobs.errors import INPUT_ERRORS
 from jobs.options import settings_of
-from jobs.run import COMPLETE, INCOMPLETE, check_device, execute
+from jobs.run import COMPLETE, INCOMPLETE
+from jobs.several import Planned, run_all
 from jobs.table import show_table
-from pipeline.config import ConfigError, RunConfig, merge, read_toml
-from pipeline.driver import DriverError, Pool, start_ray
+from pipeline.config import ConfigError, merge, read_toml
+from pipeline.driver import Pool
 from pipeline.pointing import Rule
-from storage import ConfigMismatch, Run, RunError
-from storage.files import join
 
 EXAMPLE = "give each run as [[run]], then its name and what differs from the settings above it"
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run of a benchmark: the folder it gets below the benchmark's, and what to compute."""
-
-    name: str
-    config: RunConfig
 
 
 def read_benchmark(file: Path, device: str | None = None) -> list[Planned]:
@@ -79,49 +66,7 @@ def run_benchmark(runs: Sequence[Planned], out: str, pool: Pool, console: Consol
         DriverError: the cluster cannot be reached.
         KeyboardInterrupt, SystemExit: it was stopped.
     """
-    check_device(pool)
-    incomplete, ours = [], []
-    with _one_ray(runs, out, pool):
-        for number, planned in enumerate(runs, 1):
-            console.print(f"\nrun {number} of {len(runs)}: {planned.name}", style="bold")
-            code = _execute(planned, out, pool, console)
-            if code != COMPLETE:
-                incomplete.append(planned.name)
-            if code is not None and _found(join(out, planned.name)):
-                ours.append(join(out, planned.name))
-    if incomplete:
-        names = ", ".join(incomplete)
-        console.print(f"\nINCOMPLETE: {names}; the same command continues", style="bold red", soft_wrap=True)
-    if ours:
-        show_table(ours, Rule(), False, "text", None)
+    there, incomplete = run_all(runs, out, pool, console)
+    if there:
+        show_table([run.uri for run in there.values()], Rule(), False, "text", None)
     return INCOMPLETE if incomplete else COMPLETE
-
-
-def _execute(planned: Planned, out: str, pool: Pool, console: Console) -> int | None:
-    """The run's exit code, None if another run is in its place; an error costs no other run."""
-    try:
-        return execute(planned.config, join(out, planned.name), pool, console)[1]
-    except (*INPUT_ERRORS, DriverError) as error:
-        console.print(f"error: {error}", soft_wrap=True)
-        return None if isinstance(error, ConfigMismatch) else INCOMPLETE
-
-
-def _found(place: str) -> Run | None:
-    try:
-        return Run.find(place)
-    except RunError:
-        return None
-
-
-@contextmanager
-def _one_ray(runs: Sequence[Planned], out: str, pool: Pool) -> Iterator[None]:
-    """One Ray for all runs, if there is anything left to compute."""
-    found = (_found(join(out, planned.name)) for planned in runs)
-    if ray.is_initialized() or not any(run is None or run.missing() for run in found):
-        yield
-        return
-    start_ray(pool, max(planned.config.threads for planned in runs))
-    try:
-        yield
-    finally:
-        ray.shutdown()

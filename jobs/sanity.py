@@ -9,7 +9,8 @@ import pyarrow.csv
 from rich.console import Console
 
 from jobs.pictures import similarity_curves
-from jobs.several import execute_all
+from jobs.run import COMPLETE, INCOMPLETE
+from jobs.several import Planned, run_all
 from jobs.tasks import blocks
 from pipeline.config import ConfigError, RunConfig
 from pipeline.driver import Pool
@@ -35,23 +36,26 @@ def run_sanity(
         seeds: 0 to seeds - 1 are drawn from.
 
     Returns:
-        The exit code: 0 if every run is complete.
+        The exit code: 0 if every run is complete, 1 otherwise; nothing is compared if one is not there.
 
     Raises:
         ConfigError: a configuration without maps, a depth that the network does not have.
-        the errors of `execute`.
+        the errors of `run_all`.
     """
     _check(config)
     layers = load_network(**network_arguments(config)).weight_layers()
     depths = _depths(depths, layers)
-    runs = [(join(out, ORIGINAL), config)]
+    runs = [Planned(ORIGINAL, config)]
     for seed in range(seeds):
         for depth in depths:
             network = replace(config.network, randomized=depth, randomize_seed=seed)
             name = f"seed-{seed}/layers-{depth:02d}"
-            runs.append((join(out, name), replace(config, network=network)))
+            runs.append(Planned(name, replace(config, network=network)))
     console.print(f"{len(runs)} runs: the original, {len(depths)} depths x {seeds} seeds")
-    (original, *others), code = execute_all(runs, pool, console)
+    there, incomplete = run_all(runs, out, pool, console)
+    if len(there) < len(runs):
+        return INCOMPLETE
+    original, *others = there.values()
     rungs = [
         Rung(depth, layers[depth - 1], tuple(others[i :: len(depths)])) for i, depth in enumerate(depths)
     ]
@@ -60,7 +64,7 @@ def run_sanity(
     print_table(table, "Rank correlation of the maps with the original network's", SHOWN, console)
     for path in _write(out, table):
         console.print(f"wrote {path}", style="dim", soft_wrap=True)
-    return code
+    return INCOMPLETE if incomplete else COMPLETE
 
 
 def _check(config: RunConfig) -> None:

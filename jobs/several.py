@@ -1,41 +1,85 @@
-"""Several runs in a row, as one job."""
+"""Several runs, one after the other, as one job."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import ray
 from rich.console import Console
 
-from jobs.run import COMPLETE, execute
+from jobs.errors import INPUT_ERRORS
+from jobs.run import COMPLETE, check_device, execute
 from pipeline.config import RunConfig
-from pipeline.driver import Pool, start_ray
-from storage import Run
+from pipeline.driver import DriverError, Pool, start_ray
+from storage import ConfigMismatch, Run, RunError
+from storage.files import join
 
 
-def execute_all(runs: Sequence[tuple[str, RunConfig]], pool: Pool, console: Console) -> tuple[list[Run], int]:
-    """Create or continue runs, one after the other; Ray is started once for all of them.
+@dataclass(frozen=True)
+class Planned:
+    """One of several runs: the folder it gets below theirs, and what to compute."""
 
-    An incomplete run does not stop the others.
+    name: str
+    config: RunConfig
 
-    Args:
-        runs: place and configuration of each.
+
+def run_all(
+    runs: Sequence[Planned], out: str, pool: Pool, console: Console
+) -> tuple[dict[str, Run], list[str]]:
+    """Create or continue every run below `out`, also after one that fails; Ray is started once.
 
     Returns:
-        The runs, and the exit code: 0 if all are complete, else the first other one.
+        The runs that are there, by name and in order, and the names of those that are not complete. A run
+        of another configuration in a run's place is only in the second.
 
     Raises:
-        the errors of `execute`.
+        ConfigError: there is no such device.
+        DriverError: the cluster cannot be reached.
+        KeyboardInterrupt, SystemExit: it was stopped.
     """
-    started_here = not ray.is_initialized()
-    start_ray(pool, max((config.threads for _, config in runs), default=1))
-    done: list[Run] = []
-    worst = COMPLETE
+    check_device(pool)
+    there: dict[str, Run] = {}
+    incomplete: list[str] = []
+    with _one_ray(runs, out, pool):
+        for number, planned in enumerate(runs, 1):
+            console.print(f"\nrun {number} of {len(runs)}: {planned.name}", style="bold")
+            code = _execute(planned, out, pool, console)
+            if code != COMPLETE:
+                incomplete.append(planned.name)
+            found = _found(join(out, planned.name))
+            if code is not None and found is not None:
+                there[planned.name] = found
+    if incomplete:
+        names = ", ".join(incomplete)
+        console.print(f"\nINCOMPLETE: {names}; the same command continues", style="bold red", soft_wrap=True)
+    return there, incomplete
+
+
+def _execute(planned: Planned, out: str, pool: Pool, console: Console) -> int | None:
+    """The run's exit code, None if another run is in its place; an error costs no other run."""
     try:
-        for i, (place, config) in enumerate(runs, 1):
-            console.print(f"run {i} of {len(runs)}")
-            run, code = execute(config, place, pool, console)
-            done.append(run)
-            worst = worst or code
+        return execute(planned.config, join(out, planned.name), pool, console)[1]
+    except (*INPUT_ERRORS, DriverError) as error:
+        console.print(f"error: {error}", soft_wrap=True)
+        return None if isinstance(error, ConfigMismatch) else 1
+
+
+def _found(place: str) -> Run | None:
+    try:
+        return Run.find(place)
+    except RunError:
+        return None
+
+
+@contextmanager
+def _one_ray(runs: Sequence[Planned], out: str, pool: Pool) -> Iterator[None]:
+    """One Ray for all runs, if there is anything left to compute."""
+    found = (_found(join(out, planned.name)) for planned in runs)
+    if ray.is_initialized() or not any(run is None or run.missing() for run in found):
+        yield
+        return
+    start_ray(pool, max(planned.config.threads for planned in runs))
+    try:
+        yield
     finally:
-        if started_here:
-            ray.shutdown()
-    return done, worst
+        ray.shutdown()

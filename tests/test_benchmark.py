@@ -10,7 +10,7 @@ from rich.console import Console
 from test_worker import compute
 from typer.testing import CliRunner
 
-import jobs.benchmark
+import jobs.several
 from jobs.benchmark import read_benchmark
 from jobs.cli import INTERRUPTED, app
 from pipeline.config import ConfigError, RunConfig
@@ -63,8 +63,8 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(out).name)
         return compute(config, out), 0
 
-    monkeypatch.setattr(jobs.benchmark, "execute", execute)
-    monkeypatch.setattr(jobs.benchmark, "start_ray", lambda pool, threads: 1)
+    monkeypatch.setattr(jobs.several, "execute", execute)
+    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: 1)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     return names
 
@@ -179,7 +179,7 @@ def test_a_run_that_fails_does_not_stop_the_others(
             raise error
         return inner(config, out, pool, console)
 
-    monkeypatch.setattr(jobs.benchmark, "execute", failing)
+    monkeypatch.setattr(jobs.several, "execute", failing)
     file = write(tmp_path / "b.toml", shapes, 'name = "bad"', 'name = "good"\nseed = 1')
     result = benchmark(file, tmp_path / "out")
     assert result.exit_code == 1
@@ -196,8 +196,8 @@ def test_without_any_run_there_is_no_table(
     def failing(*arguments: Any) -> None:
         raise DatasetError("gone")
 
-    monkeypatch.setattr(jobs.benchmark, "execute", failing)
-    monkeypatch.setattr(jobs.benchmark, "start_ray", lambda pool, threads: 1)
+    monkeypatch.setattr(jobs.several, "execute", failing)
+    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: 1)
     result = benchmark(write(tmp_path / "b.toml", shapes, 'name = "bad"'), tmp_path / "out")
     assert result.exit_code == 1
     assert "tolerance" not in result.output
@@ -213,7 +213,7 @@ def test_interrupted_says_how_to_resume(
             raise KeyboardInterrupt
         return inner(config, out, pool, console)
 
-    monkeypatch.setattr(jobs.benchmark, "execute", stopped)
+    monkeypatch.setattr(jobs.several, "execute", stopped)
     file = write(tmp_path / "b.toml", shapes, 'name = "one"', 'name = "two"\nseed = 1', 'name = "three"')
     result = benchmark(file, tmp_path / "out")
     assert result.exit_code == INTERRUPTED
@@ -260,8 +260,8 @@ def test_one_ray_serves_all_runs_and_is_gone_after(
             raise KeyboardInterrupt
         return inner(config, out, pool, console)
 
-    monkeypatch.setattr(jobs.benchmark, "execute", execute)
-    monkeypatch.setattr(jobs.benchmark, "start_ray", lambda pool, threads: calls.append(f"start {threads}"))
+    monkeypatch.setattr(jobs.several, "execute", execute)
+    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: calls.append(f"start {threads}"))
     monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
     file = write(tmp_path / "b.toml", shapes, 'name = "one"', 'name = "two"\nseed = 1\nthreads = 2')
     benchmark(file, tmp_path / "out")

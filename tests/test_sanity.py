@@ -535,17 +535,6 @@ def test_mistakes_get_one_message(
     assert not out.exists()
 
 
-def test_an_incomplete_run_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = {"a": 0, "b": 1, "c": 0}
-    monkeypatch.setattr(jobs.several, "execute", lambda config, out, pool, console: (out, codes[out]))
-    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: 1)
-    monkeypatch.setattr("ray.shutdown", lambda: None)
-    runs = [(place, config("/nowhere")) for place in codes]
-    console = Console(quiet=True)
-    assert jobs.several.execute_all(runs, Pool(), console) == (["a", "b", "c"], 1)
-    assert jobs.several.execute_all(runs[:1], Pool(), console) == (["a"], 0)
-
-
 def test_help_teaches_with_an_example() -> None:
     result = CliRunner().invoke(app, ["sanity", "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0

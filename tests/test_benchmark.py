@@ -172,7 +172,7 @@ def test_all_runs_are_made_and_their_table_is_printed(
 def test_a_run_that_fails_does_not_stop_the_others(
     shapes: Path, tmp_path: Path, executed: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    inner = jobs.benchmark.execute
+    inner = jobs.several.execute
 
     def failing(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
         if out.endswith("bad"):
@@ -206,7 +206,7 @@ def test_without_any_run_there_is_no_table(
 def test_interrupted_says_how_to_resume(
     shapes: Path, tmp_path: Path, executed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = jobs.benchmark.execute
+    inner = jobs.several.execute
 
     def stopped(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
         if out.endswith("two"):
@@ -252,7 +252,7 @@ def test_one_ray_serves_all_runs_and_is_gone_after(
     shapes: Path, tmp_path: Path, executed: list[str], monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     calls: list[str] = []
-    inner = jobs.benchmark.execute
+    inner = jobs.several.execute
 
     def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
         calls.append(Path(out).name)

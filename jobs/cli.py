@@ -493,7 +493,7 @@ def finetune(
     precision: Annotated[
         str | None, typer.Option(help="float32, bf16 or fp16. [default: bf16 on a GPU, else float32]")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images; 0 = none.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 4,
     device: Device = None,
 ) -> None:
     """Train a network to tell the classes of VOC or COCO, several in an image, and measure its mAP."""

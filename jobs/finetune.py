@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -39,7 +40,7 @@ class Task:
 
     Attributes:
         network: arguments of `load_network`. out: file of the weights; the others are named after it.
-        workers: processes that decode images; 0 = this one. device: None = a GPU if there is one.
+        threads: that decode images. device: None = a GPU if there is one.
     """
 
     dataset: str
@@ -49,7 +50,7 @@ class Task:
     network: dict[str, Any]
     out: Path
     config: FinetuneConfig
-    workers: int = 4
+    threads: int = 4
     device: str | None = None
 
     def beside(self, suffix: str) -> Path:
@@ -79,7 +80,7 @@ def finetune(task: Task, console: Console) -> None:
     network = _as_loaded(task, start, len(classes))
     _try_whole_image(network, data.test)
     try:
-        trainer = Finetuner(network, task.config, data, task.workers, device)
+        trainer = Finetuner(network, task.config, data, task.threads, device)
         if checkpoint:
             trainer.load_state(checkpoint)
         _train(task, trainer, settings, records, classes, console)
@@ -225,7 +226,8 @@ def _as_loaded(task: Task, start: Network, classes: int) -> Network:
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}. Give another --out.") from error
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _try_whole_image(network: Network, images: Sequence[Labelled]) -> None:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from storage.folder import open_root
 from workers.head import Head, find_head, fold_input, rectified, replace_head
-from workers.labelled import IGNORED, PRESENT, Batch, Images, Labelled, Shuffled, by_shape, loader, seed_of
+from workers.labelled import IGNORED, PRESENT, Batch, Images, Labelled, by_shape, seed_of, shuffled
 from workers.networks import Network, pool_logits
 
 MOMENTUM = 0.9
@@ -97,9 +98,9 @@ class Finetuner:
     """
 
     def __init__(
-        self, network: Network, config: FinetuneConfig, data: Data, workers: int, device: torch.device
+        self, network: Network, config: FinetuneConfig, data: Data, threads: int, device: torch.device
     ) -> None:
-        """`network`, whose head is new, is moved to `device` and trained in place.
+        """`network`, whose head is new, is moved to `device` and trained in place; `threads` decode images.
 
         Raises:
             NetworkError: it has no head, or its outputs are no logits.
@@ -116,12 +117,10 @@ class Finetuner:
         self._head.requires_grad_(True)
         self._optimizer = self._make_optimizer()
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        gpu = device.type == "cuda"
-        self._order = Shuffled(len(data.train), config.batch, config.seed)
-        train = Images(data.root, data.train, network.preprocess, network.side, config.seed)
-        self._train = loader(train, self._order, workers, gpu)
-        test = Images(data.root, data.test, network.preprocess, None, config.seed)
-        self._test = loader(test, by_shape(data.test, network.preprocess, config.batch), workers, gpu)
+        folder, preprocess = open_root(data.root), network.preprocess
+        self._train = Images(folder, data.train, preprocess, network.side, config.seed, threads)
+        self._test = Images(folder, data.test, preprocess, None, config.seed, threads)
+        self._shapes = by_shape(data.test, preprocess, config.batch)
 
     def _make_optimizer(self) -> torch.optim.SGD:
         head = {id(parameter) for parameter in self._head.parameters()}
@@ -146,18 +145,17 @@ class Finetuner:
             TrainingError: not one image can be read, or the loss is no finite number.
             OSError: the images' storage is at fault.
         """
-        self._order.epoch = epoch
         self.module.train(not self.config.freeze)
         self._head.train()
-        steps = len(self._order)
+        order = shuffled(len(self.data.train), self.config.batch, self.config.seed, epoch)
         total, seen = torch.zeros((), device=self._device), 0
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed_of(self.config.seed, epoch, "dropout"))
-            for step, batch in enumerate(self._train):
+            for step, batch in enumerate(self._train.batches(order, epoch)):
                 self._note(batch, self.data.train)
                 for group in self._optimizer.param_groups:
-                    progress = (epoch * steps + step) / (self.config.epochs * steps)
+                    progress = (epoch + step / len(order)) / self.config.epochs
                     group["lr"] = self.config.lr * group["scale"] * schedule(progress)
                 for indices, x in batch.groups:
                     total += self._step(x, self._labels(indices)) * len(indices)
@@ -210,7 +208,7 @@ class Finetuner:
         """
         self.module.eval()
         logits, labels = [], []
-        for batch in self._test:
+        for batch in self._test.batches(self._shapes, epoch=0):
             self._note(batch, self.data.test)
             for indices, x in batch.groups:
                 logits.append(self._logits(x).double().cpu())

@@ -163,7 +163,11 @@ class Preprocess:
         resized = F.resize(image, [self.resize], interpolation=InterpolationMode(self.interpolation))
         if self.crop is not None:
             resized = F.center_crop(resized, [self.crop, self.crop])
-        pixels = F.to_dtype(F.pil_to_tensor(resized), torch.float32, scale=True)
+        return self.normalised(resized)
+
+    def normalised(self, image: Image.Image) -> Tensor:
+        """An RGB image of the input's size as (3, h, w) float32."""
+        pixels = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
         normalised: Tensor = F.normalize(pixels, list(self.mean), list(self.std))
         return normalised
 

@@ -1,23 +1,29 @@
-"""Images with multi-hot labels as batches: decoded, varied for training, by processes of a DataLoader."""
+"""Images with multi-hot labels as batches: decoded and, for training, varied, by threads."""
 
 import hashlib
 import math
-from collections import defaultdict
+import random
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
 
-from storage.folder import Folder, open_root
+from storage.folder import Folder
 from workers.images import ImageError, Preprocess, load
 
+F: Any = functional  # torchvision's own types know tensors only
 PRESENT, ABSENT, IGNORED = 1, 0, -1
 CROP_AREA = (0.25, 1.0)  # a crop that shows less would often miss the object that its label names
-
-Key = tuple[int, int]  # epoch, index of the image
+CROP_RATIO = (3 / 4, 4 / 3)
+AHEAD = 2  # batches in work besides the one in use
 
 
 @dataclass(frozen=True)
@@ -40,47 +46,57 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Images(Dataset[tuple[int, Tensor | str]]):
-    """Inputs by (epoch, index): plain values and a path, so that a process of its own can be given it.
+class Images:
+    """The inputs of images below a folder, decoded by `threads` threads.
 
     Attributes:
         side: of the random crops for training, pixels; None = whole images as `preprocess` makes them.
     """
 
-    root: str
+    folder: Folder
     images: Sequence[Labelled]
     preprocess: Preprocess
     side: int | None
     seed: int
+    threads: int
 
-    def __getitem__(self, key: Key) -> tuple[int, Tensor | str]:
-        """The image's index, and its input or what is wrong with it.
+    def batches(self, indices: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
+        """The batches of these indices in order, the next ones being decoded meanwhile.
 
         Raises:
             OSError: the storage is at fault, and another attempt may succeed.
         """
-        epoch, index = key
+        pool = ThreadPoolExecutor(self.threads)
+        waiting: deque[list[Future[tuple[int, Tensor | str]]]] = deque()
+        todo = iter(indices)
+        try:
+            while True:
+                for chosen in islice(todo, AHEAD + 1 - len(waiting)):
+                    waiting.append([pool.submit(self.input, index, epoch) for index in chosen])
+                if not waiting:
+                    return
+                yield _collate([future.result() for future in waiting.popleft()])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def input(self, index: int, epoch: int) -> tuple[int, Tensor | str]:
+        """An image's index, and its input in an epoch, or what is wrong with it.
+
+        Raises:
+            OSError: as `batches`.
+        """
         image = self.images[index]
         try:
-            picture = load(_folder(self.root), image.path)
+            picture = load(self.folder, image.path)
             if self.side is None:
                 return index, self.preprocess(picture)
         except ImageError as error:
             return index, str(error)
         # Of the image and the epoch alone: a resumed run must see what an uninterrupted one does.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_of(self.seed, epoch, image.image_id))
-            varied: Tensor = _variation(self.preprocess, self.side)(picture)
-        return index, varied
-
-
-_FOLDERS: dict[str, Folder] = {}  # a store is opened once in each process
-
-
-def _folder(root: str) -> Folder:
-    if root not in _FOLDERS:
-        _FOLDERS[root] = open_root(root)
-    return _FOLDERS[root]
+        chance = random.Random(seed_of(self.seed, epoch, image.image_id))
+        mode = InterpolationMode(self.preprocess.interpolation)
+        varied = vary(picture, self.side, mode, chance)
+        return index, self.preprocess.normalised(varied)
 
 
 def seed_of(*parts: object) -> int:
@@ -88,67 +104,39 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def _variation(preprocess: Preprocess, side: int) -> v2.Compose:
-    """A random part of random size, perhaps mirrored, as an input of side x side pixels."""
-    mode = InterpolationMode(preprocess.interpolation)
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(side, scale=CROP_AREA, interpolation=mode, antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(preprocess.mean), list(preprocess.std)),
-        ]
-    )
+def vary(picture: Image.Image, side: int, mode: InterpolationMode, chance: random.Random) -> Image.Image:
+    """A random part of random size and shape, side x side pixels, mirrored every other time."""
+    width, height = picture.size
+    area = width * height * chance.uniform(*CROP_AREA)
+    ratio = math.exp(chance.uniform(*map(math.log, CROP_RATIO)))
+    w = max(1, min(width, round(math.sqrt(area * ratio))))
+    h = max(1, min(height, round(math.sqrt(area / ratio))))
+    left, top = chance.randint(0, width - w), chance.randint(0, height - h)
+    part: Image.Image = F.resized_crop(picture, top, left, h, w, [side, side], interpolation=mode)
+    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if chance.random() < 0.5 else part
 
 
-class Shuffled(Sampler[list[Key]]):
-    """Every image once, in the order of the seed and `epoch`, in batches of nearly the same size.
+def shuffled(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Every image once, in the order of the seed and the epoch, in batches of nearly the same size.
 
     A last batch of one image would stop a batch norm.
     """
-
-    def __init__(self, count: int, batch: int, seed: int) -> None:
-        self.epoch = 0
-        self._count, self._batch, self._seed = count, batch, seed
-
-    def __len__(self) -> int:
-        return math.ceil(self._count / self._batch)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(seed_of(self._seed, self.epoch))
-        order = torch.randperm(self._count, generator=generator)
-        for chosen in order.tensor_split(len(self)):
-            yield [(self.epoch, index) for index in chosen.tolist()]
+    order = list(range(count))
+    random.Random(seed_of(seed, epoch)).shuffle(order)
+    steps = math.ceil(count / batch)
+    bounds = [count * i // steps for i in range(steps + 1)]
+    return [order[start:end] for start, end in pairwise(bounds)]
 
 
-def by_shape(images: Sequence[Labelled], preprocess: Preprocess, batch: int) -> list[list[Key]]:
+def by_shape(images: Sequence[Labelled], preprocess: Preprocess, batch: int) -> list[list[int]]:
     """Batches for evaluation: images that become inputs of one shape stand side by side."""
 
     def shape(index: int) -> tuple[int, int]:
-        image = images[index]
-        known = image.width and image.height
-        return preprocess.input_shape(image.width, image.height) if known else (0, 0)  # type: ignore[arg-type]
+        width, height = images[index].width, images[index].height
+        return preprocess.input_shape(width, height) if width and height else (0, 0)
 
     order = sorted(range(len(images)), key=shape)
-    return [[(0, index) for index in order[i : i + batch]] for i in range(0, len(order), batch)]
-
-
-def loader(
-    images: Images, batches: Shuffled | list[list[Key]], workers: int, on_gpu: bool
-) -> "DataLoader[tuple[int, Tensor | str]]":
-    """Batches of `images`, decoded by `workers` processes that stay, or here if there are none."""
-    return DataLoader(
-        images,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=on_gpu,
-        persistent_workers=workers > 0,
-        # A forked process would share the threads and locks of an object store's client.
-        multiprocessing_context="spawn" if workers else None,
-        generator=torch.Generator(),  # or it would draw from torch's own, which dropout draws from
-    )
+    return [order[i : i + batch] for i in range(0, len(order), batch)]
 
 
 def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:

@@ -466,7 +466,7 @@ def explain(
     "`extremal finetune --dataset voc --root data --split 2007:trainval --test-split 2007:test "
     "--network resnet50 --out weights/resnet50_voc.pth`\n\n"
     "`extremal finetune --dataset coco --root data --split train2014 --test-split val2014 --network vgg16 "
-    "--lr 0.003 --out weights/vgg16_coco.pth`\n\n"
+    "--epochs 5 --freeze --out weights/vgg16_coco.pth`\n\n"
     "`extremal run --network resnet50 --weights weights/resnet50_voc.pth --dataset voc --root data "
     "--split 2007:test`\n\n"
     "The same command again continues after the last whole epoch. Beside the weights: FILE.json (loss, and "

@@ -19,6 +19,7 @@ from rich.console import Console
 from jobs.pictures import DPI
 from pipeline.config import ConfigError
 from pipeline.datasets import Dataset, DatasetError, open_dataset, unreachable
+from pipeline.events import event
 from pipeline.prepare import WHOLE_IMAGE, versions
 from pipeline.progress import ProgressReport
 from storage.files import printable, write_bytes
@@ -85,7 +86,7 @@ def finetune(task: Task, console: Console) -> None:
             trainer.load_state(checkpoint)
         _train(task, trainer, settings, records, classes, console)
     except TrainingError as error:
-        raise ConfigError(f"{task.out}: {error}. {kept(task)}") from error
+        raise ConfigError(f"{task.out}: {error}.") from error
     except torch.OutOfMemoryError as error:
         raise ConfigError(f"The memory of {device} is full ({error}); give a lower --batch.") from error
     except OSError as error:  # writing the checkpoint says so itself
@@ -268,6 +269,8 @@ def _train(
                 console.print(f"skipped: {trainer.faults[path]}")
             _publish(task, records, settings, trainer.state())
             console.print(_line(records[-1], epochs))
+            measured = {key: records[-1][key] for key in ("epoch", "loss", "mean_ap", "test_images")}
+            event(log, logging.INFO, "epoch measured", file=str(task.out), **measured)
     console.print(f"wrote {task.out}, and beside it {', '.join(_SUFFIXES)}", soft_wrap=True)
     if trainer.faults:
         console.print(f"{len(trainer.faults)} images could not be read and were left out (all in .json)")
@@ -280,7 +283,7 @@ def _measured(
     try:
         found = [average_precision(scores[:, c], labels[:, c]) for c in range(len(classes))]
     except ValueError as error:
-        raise TrainingError(f"after epoch {epoch} {error}; give a lower --lr") from error
+        raise TrainingError(f"after epoch {epoch} {error}; give a lower --lr and another --out") from error
     counted = [ap for ap in found if ap is not None]
     return {
         "epoch": epoch,

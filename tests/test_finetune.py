@@ -18,8 +18,10 @@ from torchvision.transforms import InterpolationMode
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from jobs.finetune import labelled
+from jobs.finetune import _try_whole_image, labelled
+from pipeline.config import ConfigError, build_config, merge, method_trees
 from pipeline.datasets import open_dataset
+from pipeline.prepare import prepare
 from storage.folder import open_root
 from workers.finetune import average_precision, multilabel_loss, schedule, with_new_head
 from workers.head import find_head, fold_input, rectified, replace_head
@@ -375,6 +377,14 @@ def test_learns_writes_what_run_loads_and_says_that_nothing_is_left(colours: Pat
     for c, entry in enumerate(epochs[-1]["classes"]):
         assert entry["ap"] == pytest.approx(by_definition(scores[:, c], labels[:, c]), abs=1e-9)
 
+    # Its outputs stand for the dataset's classes, one for one, when a run is planned.
+    found = {"name": "voc", "root": str(colours), "split": "2007:test"}
+    wanted = {"dataset": found, "network": {"name": "test_finetune:tiny", "weights": str(out)}}
+    run, _ = prepare(build_config(merge(method_trees("fast"), wanted)), str(tmp_path / "run"))
+    plan = run.plan(["class_id", "targets"]).to_pylist()
+    assert plan
+    assert all(row["targets"] == [row["class_id"]] for row in plan)
+
     written = out.read_bytes()
     again = call(colours, out, "--epochs", "6")
     assert again.exit_code == 0
@@ -511,6 +521,30 @@ def test_mistakes_get_one_message(
     assert f"{message}" in result.output
     assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_for_squares_is_told_to_crop() -> None:
+    """Before training and not after its first epoch."""
+    network = load_network("test_finetune:tiny", crop=0)
+    wide = [Labelled("a", "a.jpg", (0,), width=60, height=40)]
+    _try_whole_image(network, wide)
+    network.module.features.append(nn.Flatten())
+    network.module.features.append(nn.Unflatten(1, (24, 15, 15)))
+    with pytest.raises(ConfigError, match=r"whole images \(32x48\).*--crop 224"):
+        _try_whole_image(network, wide)
+    _try_whole_image(network, [Labelled("a", "a.jpg", (0,), width=40, height=40)])
+
+
+def test_lost_storage_is_no_fault_of_the_images(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise OSError("connection timed out")
+
+    monkeypatch.setattr("workers.labelled.load", lost)
+    result = call(colours, tmp_path / "w.pth")
+    assert result.exit_code == 2
+    assert "cannot be read: connection timed out; check the address" in result.output
 
 
 def test_help_teaches_with_examples() -> None:

@@ -166,7 +166,9 @@ class Finetuner:
             raise TrainingError(f"not one training image can be read, for example: {self._example()}")
         loss = total.item() / seen
         if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} in epoch {epoch + 1}; give a lower --lr")
+            raise TrainingError(
+                f"the loss became {loss} in epoch {epoch + 1}; give a lower --lr and another --out"
+            )
         return loss
 
     def _labels(self, indices: list[int]) -> Tensor:

@@ -342,6 +342,8 @@ def test_what_follows_the_head_is_found_out() -> None:
         weight = head.weight.clone()
         assert rectified(module, head, x) is expected
         assert torch.equal(head.weight, weight)
+    maps = nn.Sequential(nn.Conv2d(3, 5, 1), nn.AvgPool2d(7, stride=3)).eval()
+    assert rectified(lambda x: maps(x).mean((2, 3)), maps[0], x) is False
     network = Squashed().eval()
     with pytest.raises(NetworkError, match="return plain logits"):
         rectified(network, network.head, x)

@@ -115,7 +115,7 @@ def rectified(network: Callable[[Tensor], Tensor], head: Head, x: Tensor) -> boo
     found = network(x)
     for name, parameter in head.named_parameters():
         parameter.copy_(before[name])
-    if (found == bias).all():
+    if torch.allclose(found, torch.full_like(found, bias), atol=1e-3):  # a mean over space rounds
         return False
     if (found == 0).all():
         return True

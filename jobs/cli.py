@@ -553,6 +553,56 @@ def explain(
         typer.echo(storable(str(file)))
 
 
+@app.command(
+    epilog="**Examples**\n\n"
+    "`extremal finetune --dataset voc --root data --split 2007:trainval --test-split 2007:test "
+    "--network resnet50 --out weights/resnet50_voc.pth`\n\n"
+    "`extremal finetune --dataset coco --root data --split train2014 --test-split val2014 --network vgg16 "
+    "--epochs 5 --freeze --out weights/vgg16_coco.pth`\n\n"
+    "`extremal run --network resnet50 --weights weights/resnet50_voc.pth --dataset voc --root data "
+    "--split 2007:test`\n\n"
+    "The same command again continues after the last whole epoch. Beside the weights: FILE.json (loss, and "
+    "average precision per class), FILE.png, FILE.checkpoint.\n\n"
+    "Exit codes: 0 complete, 2 bad input, 130 interrupted."
+)
+def finetune(
+    dataset: Annotated[str, typer.Option(help="voc, coco or shapes.")],
+    root: Annotated[str, typer.Option(help="Folder or URI of the dataset.")],
+    split: Annotated[str, typer.Option(help="To train on, for example 2007:trainval.")],
+    test_split: Annotated[str, typer.Option(help="Held out, to measure on, for example 2007:test.")],
+    network: Annotated[str, typer.Option(help="torchvision classifier, or module:function of your own.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File of the new weights.")],
+    weights: Weights = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Train the new head alone.")] = False,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 10,
+    batch: Annotated[int, typer.Option(help="Images of a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Highest rate of the head; the rest learns with a tenth.")] = 0.01,
+    resize: Resize = None,
+    crop: Annotated[
+        int, typer.Option(help="Central square to measure on, pixels; 0 = whole image, as in `run`.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bf16 or fp16. [default: bf16 on a GPU, else float32]")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 4,
+    device: Device = None,
+) -> None:
+    """Train a network to tell the classes of VOC or COCO, several in an image, and measure its mAP."""
+    with _explained():
+        from jobs import finetune as training
+
+        arguments = {"name": network, "weights": weights, "resize": resize, "crop": crop}
+        settings = {"epochs": epochs, "batch": batch, "lr": lr, "freeze": freeze, "seed": seed}
+        config = training.configure(settings, precision, device)
+        task = training.Task(dataset, root, split, test_split, arguments, out, config, workers, device)
+        try:
+            training.finetune(task, _console(stderr=True))
+        except KeyboardInterrupt:
+            typer.echo(f"\nstopped. {training.kept(task)}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
 @app.command(epilog="**Example**\n\n`extremal demo --out /tmp/demo`")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, network, runs and pictures.")] = Path(

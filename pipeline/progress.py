@@ -28,10 +28,11 @@ def shorten(shards: Sequence[int]) -> str:
 
 
 class ProgressReport:
-    """Counts pairs and shows done, failed, rate and the time left."""
+    """Counts pairs, or another unit of work, and shows done, failed, rate and the time left."""
 
-    def __init__(self, total: int, done: int, console: Console | None = None) -> None:
+    def __init__(self, total: int, done: int, console: Console | None = None, unit: str = "pairs") -> None:
         """`done` pairs were committed by an earlier call; the rate counts only new ones."""
+        self._unit = unit
         self.total, self.done, self.failed = total, done, 0
         self._first, self._start = done, time.monotonic()
         self._last_line = self._start
@@ -47,7 +48,7 @@ class ProgressReport:
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._bar.add_task("pairs", total=total, completed=done, rate="")
+            self._task = self._bar.add_task(unit, total=total, completed=done, rate="")
 
     def __enter__(self) -> "ProgressReport":
         if self._bar:
@@ -80,7 +81,7 @@ class ProgressReport:
 
     def rate_text(self) -> str:
         """For example `failed 0, 1234 pairs/h`."""
-        return f"failed {self.failed}, {self.rate() * 3600:.0f} pairs/h"
+        return f"failed {self.failed}, {self.rate() * 3600:.0f} {self._unit}/h"
 
     def _line(self) -> None:
         self._last_line = time.monotonic()
@@ -88,6 +89,9 @@ class ProgressReport:
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
         counts = {"done": self.done, "total": self.total, "failed": self.failed}
         left_s = round(left) if left < float("inf") else None
-        event(log, logging.INFO, "progress", **counts, pairs_per_hour=round(rate * 3600), left_s=left_s)
+        per_hour = {f"{self._unit}_per_hour": round(rate * 3600)}
+        event(log, logging.INFO, "progress", **counts, left_s=left_s, **per_hour)
         eta = f", {left:.0f} s left" if left < float("inf") else ""
-        self._console.print(f"{self.done}/{self.total} pairs, {self.rate_text()}{eta}", highlight=False)
+        self._console.print(
+            f"{self.done}/{self.total} {self._unit}, {self.rate_text()}{eta}", highlight=False
+        )

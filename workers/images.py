@@ -176,8 +176,11 @@ class Preprocess:
         pixels = F.resize(pixels, [self.resize], interpolation=mode, antialias=self.antialias)
         if self.crop is not None:
             pixels = F.center_crop(pixels, [self.crop, self.crop])
-        if self.antialias:  # by PIL, on bytes
-            pixels = _to_float(pixels)
+        return self.normalised(pixels)
+
+    def normalised(self, image: Image.Image | Tensor) -> Tensor:
+        """An image of the input's size, of bytes or of floats in 0..1, as (3, h, w) float32."""
+        pixels = image if isinstance(image, Tensor) else _to_float(image)
         normalised: Tensor = F.normalize(pixels, list(self.mean), list(self.std))
         return normalised
 

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from workers.benchmark_networks import FullyConvolutional
 from workers.config import Precision
+from workers.head import fit_head
 from workers.images import Preprocess
 from workers.randomize import cascade, randomize
 from workers.weights import NetworkError, fill, fingerprint, read_state_dict
@@ -125,7 +126,8 @@ def load_network(
             `vgg16_coco`, `resnet50_voc`, `resnet50_coco`), `shapes_cnn`, or `module:function`, a
             function of your own that returns an nn.Module, weights included, found from the current
             folder too. The module may have the attributes `preprocess` and `classes`.
-        weights: a state dict's file; the name of one of torchvision's own sets of weights, downloaded;
+        weights: a state dict's file, which may have another number of outputs in an otherwise equal head;
+            the name of one of torchvision's own sets of weights, downloaded;
             "random" for random weights, the same each time; None for torchvision's default set, or for
             what your function put in.
         resize, crop, mean, std: replace the preprocessing that belongs to the weights; None keeps it, and
@@ -253,15 +255,19 @@ def _from_function(name: str, weights: str | Path | None) -> Known:
             f"{name}: {lazy[0]} has no shape yet (a lazy layer); pass an image through the network before "
             "returning it"
         )
+    classes = getattr(module, "classes", None)
     if weights is not None and weights != RANDOM:
-        fill(module, read_state_dict(Path(weights)), Path(weights))
+        state = read_state_dict(Path(weights))
+        if fit_head(module, state):  # a file of `extremal finetune`
+            log.info("%s: as many outputs as %s has", name, weights)
+            classes = None
+        fill(module, state, Path(weights))
     preprocess = getattr(module, "preprocess", None)
     if preprocess is None:
         log.warning("%s: no attribute `preprocess`, so ImageNet's is used: %s", name, IMAGENET)
         preprocess = IMAGENET
     if not isinstance(preprocess, Preprocess):
         raise NetworkError(f"{name}: its `preprocess` must be a workers.images.Preprocess")
-    classes = getattr(module, "classes", None)
     if classes is not None and not (
         isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
     ):

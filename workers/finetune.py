@@ -1,0 +1,283 @@
+"""Training a classifier for many labels at once, on one device: loss, optimizer, average precision."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from storage.folder import open_root
+from workers.head import Head, find_head, fold_input, rectified, replace_head
+from workers.labelled import IGNORED, PRESENT, Batch, Images, Labelled, by_shape, seed_of, shuffled
+from workers.networks import Network, pool_logits
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-4
+BACKBONE = 0.1  # of the head's learning rate: what the network knows already should stay
+WARM_UP = 0.05  # of all steps, from a head of random numbers
+# Logit that stands for a probability of a half where a ReLU follows the head: with 0, absent classes push
+# their channel below zero for good, where no gradient brings it back.
+MIDDLE = 4.0
+
+_DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Counter = Callable[[int, int], None]
+
+
+class TrainingError(Exception):
+    """Training cannot go on; the message says why and the way out."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """What decides the result.
+
+    Attributes:
+        batch: images of a step, at most. lr: highest learning rate of the head.
+        freeze: train the new head alone, the rest as in evaluation, its batch norms too.
+        precision: float32, or bf16 or fp16 for autocast (fp16 with scaled gradients, on a GPU only).
+    """
+
+    epochs: int = 10
+    batch: int = 32
+    lr: float = 0.01
+    freeze: bool = False
+    seed: int = 0
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise ValueError("epochs and batch must be at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr must be a positive number, not {self.lr}")
+        if self.seed < 0:
+            raise ValueError("seed must not be negative")
+        if self.precision not in _DTYPES:
+            raise ValueError(f"precision is {', '.join(_DTYPES)}, not {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images below one root: those to train on, and those held out to measure."""
+
+    root: str
+    train: Sequence[Labelled]
+    test: Sequence[Labelled]
+
+
+def with_new_head(network: Network, classes: int, seed: int) -> dict[str, Tensor]:
+    """Changes a network's head for a fresh one with `classes` outputs; its state dict, on the CPU.
+
+    Raises:
+        NetworkError: it has no head to replace.
+    """
+    fold_input(network.module)
+    name = find_head(network.module, network.outputs)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_of(seed, "head"))
+        replace_head(network.module, name, classes)
+    return portable(network.module)
+
+
+def portable(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict on the CPU in the usual layout."""
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+
+
+class Finetuner:
+    """A network in training: an epoch at a time, its state to be kept in between.
+
+    An epoch depends on the state before it, the config and the data alone: on a CPU a resumed training is
+    the uninterrupted one bit for bit.
+    """
+
+    def __init__(
+        self, network: Network, config: FinetuneConfig, data: Data, threads: int, device: torch.device
+    ) -> None:
+        """`network`, whose head is new, is moved to `device` and trained in place; `threads` decode images.
+
+        Raises:
+            NetworkError: it has no head, or its outputs are no logits.
+        """
+        self.config, self.data = config, data
+        self.faults: dict[str, str] = {}
+        network = network.to(device)
+        self.module, self._device = network.module, device
+        name = find_head(self.module, network.outputs)
+        self._head: Head = self.module.get_submodule(name)  # type: ignore[assignment]
+        x = torch.zeros(1, 3, network.side, network.side, device=device)
+        self._middle = MIDDLE if rectified(network, self._head, x) else 0.0
+        self.module.requires_grad_(not config.freeze)
+        self._head.requires_grad_(True)
+        self._optimizer = self._make_optimizer()
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        folder, preprocess = open_root(data.root), network.preprocess
+        self._train = Images(folder, data.train, preprocess, network.side, config.seed, threads)
+        self._test = Images(folder, data.test, preprocess, None, config.seed, threads)
+        self._shapes = by_shape(data.test, preprocess, config.batch)
+
+    def _make_optimizer(self) -> torch.optim.SGD:
+        head = {id(parameter) for parameter in self._head.parameters()}
+        rest = [p for p in self.module.parameters() if p.requires_grad and id(p) not in head]
+        groups: list[dict[str, Any]] = [{"params": list(self._head.parameters()), "scale": 1.0}]
+        if rest:
+            groups.append({"params": rest, "scale": BACKBONE})
+        return torch.optim.SGD(groups, lr=self.config.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+    # ---- training -----------------------------------------------------------------------------
+
+    def train_epoch(self, epoch: int, count: Counter) -> float:
+        """One pass over the training images.
+
+        Args:
+            epoch: from 0. count: called with the images done and those of them that could not be read.
+
+        Returns:
+            The mean loss of an image (over its known labels).
+
+        Raises:
+            TrainingError: not one image can be read, or the loss is no finite number.
+            OSError: the images' storage is at fault.
+        """
+        self.module.train(not self.config.freeze)
+        self._head.train()
+        order = shuffled(len(self.data.train), self.config.batch, self.config.seed, epoch)
+        total, seen = torch.zeros((), device=self._device), 0
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed_of(self.config.seed, epoch, "dropout"))
+            for step, batch in enumerate(self._train.batches(order, epoch)):
+                self._note(batch, self.data.train)
+                for group in self._optimizer.param_groups:
+                    progress = (epoch + step / len(order)) / self.config.epochs
+                    group["lr"] = self.config.lr * group["scale"] * schedule(progress)
+                for indices, x in batch.groups:
+                    total += self._step(x, self._labels(indices)) * len(indices)
+                    seen += len(indices)
+                    count(len(indices), 0)
+                count(len(batch.faults), len(batch.faults))
+        if not seen:
+            raise TrainingError(f"not one training image can be read, for example: {self._example()}")
+        loss = total.item() / seen
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {epoch + 1}; give a lower --lr and another --out"
+            )
+        return loss
+
+    def _labels(self, indices: list[int]) -> Tensor:
+        return torch.tensor([self.data.train[index].labels for index in indices], device=self._device)
+
+    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
+        logits = self._logits(x)
+        loss = multilabel_loss(logits - self._middle, labels)
+        self._optimizer.zero_grad()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """(B, 3, h, w) -> float32 logits (B, C)."""
+        x = x.to(self._device, non_blocking=True)
+        with self._autocast():
+            return pool_logits(self.module(x)).float()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        dtype = _DTYPES[self.config.precision]
+        return torch.autocast(self._device.type, dtype, enabled=dtype is not None)
+
+    def _note(self, batch: Batch, images: Sequence[Labelled]) -> None:
+        self.faults |= {images[index].path: cause for index, cause in batch.faults.items()}
+
+    def _example(self) -> str:
+        return next(iter(self.faults.values()))
+
+    # ---- measuring ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, count: Counter) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Logits (N, C) of the held-out images that can be read, in evaluation mode, and their labels (N, C).
+
+        Raises:
+            TrainingError: not one image can be read. OSError: the images' storage is at fault.
+        """
+        self.module.eval()
+        logits, labels = [], []
+        for batch in self._test.batches(self._shapes, epoch=0):
+            self._note(batch, self.data.test)
+            for indices, x in batch.groups:
+                logits.append(self._logits(x).double().cpu())
+                labels += [self.data.test[index].labels for index in indices]
+                count(len(indices), 0)
+            count(len(batch.faults), len(batch.faults))
+        if not labels:
+            raise TrainingError(f"not one held-out image can be read, for example: {self._example()}")
+        return torch.cat(logits).numpy(), np.array(labels, dtype=np.int64)
+
+    # ---- state --------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What the next epoch depends on, for torch.save, loadable with weights_only."""
+        return {
+            "model": portable(self.module),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "faults": dict(self.faults),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.module.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.faults = dict(state["faults"])
+
+
+def schedule(progress: float) -> float:
+    """Fraction of the highest learning rate at a progress in [0, 1): a linear rise, then half a cosine."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def multilabel_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits (B, C) over the labels (B, C) not IGNORED, 0 if all are."""
+    known = labels != IGNORED
+    losses = binary_cross_entropy_with_logits(logits, (labels == PRESENT).float(), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def average_precision(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float | None:
+    """Area under the steps of the precision-recall curve of one class, not interpolated.
+
+        AP = sum_t (R_t - R_{t-1}) P_t,   t over the distinct scores from the highest down
+
+    where P_t and R_t are precision and recall of all images that score t or more: images of equal score
+    count together, whatever their order.
+
+    Args:
+        scores: (N) finite. labels: (N) PRESENT, ABSENT or IGNORED; the ignored are left out.
+
+    Returns:
+        AP in [0, 1], None if no image has the class.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is infinite or not a number")
+    scores, labels = scores[labels != IGNORED], labels[labels != IGNORED]
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(labels[order] == PRESENT)
+    if not len(hits) or not hits[-1]:
+        return None
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # of each group of equal scores
+    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))

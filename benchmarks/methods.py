@@ -3,10 +3,9 @@
     python benchmarks/methods.py --network squeezenet1_1 --pairs 4
 
 A method alone pays for its own passes; in a run of several methods those that share a forward pass cost
-less, which the last line shows. RISE, occlusion, extremal and channel are measured with few masks, windows
-and iterations (--part of their defaults) and scaled up, since their cost is proportional to them. All are
-measured in one process by turns, at the same batch, with random weights; the table gives medians and the
-spread over the rounds.
+less, which the last line shows. RISE, extremal and channel are measured with a part of their masks and
+iterations and scaled up, since their cost is proportional to them. All are measured in one process by
+turns, at the same batch, with random weights; the table gives medians and the spread over the rounds.
 """
 
 import argparse
@@ -19,13 +18,12 @@ from dataclasses import replace
 import torch
 
 from workers import ChannelConfig, Network, load_network, spatial_preset
-from workers.config import Layers, SaliencyConfig, default_counts
+from workers.config import Layers, SaliencyConfig
 from workers.saliency import METHODS, Batch, attribute
 from workers.saliency.layers import layers_of
 
 SHARING = "gradient", "guided", "deconvnet", "grad_cam", "linear_approximation", "norm_grad"
 AREAS = (0.025, 0.05, 0.1, 0.2)
-CAM_LAYERS = {"squeezenet1_1": "features.12", "resnet50": "layer4", "resnet18": "layer4"}
 
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:
@@ -44,32 +42,26 @@ def bare(network: Network, inputs: torch.Tensor, targets: torch.Tensor) -> None:
     torch.autograd.grad(network(x).gather(1, targets[:, None]).sum(), x)
 
 
-def scaled(part: int, layer: str) -> tuple[SaliencyConfig, dict[str, float]]:
-    """A config with 1/part of the default work where that is proportional, and by what to multiply."""
-    config = SaliencyConfig(methods=("gradient",))
-    rise = replace(config.rise, masks=max(1, config.rise.masks // part))
-    return replace(config, rise=rise, layers=Layers()), {"rise": config.rise.masks / rise.masks}
-
-
 def measure(network: Network, pairs: int, rounds: int, part: int) -> list[dict[str, object]]:
     side = network.side
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(pairs, 3, side, side, generator=draw).to(network.device)
     targets = torch.zeros(pairs, dtype=torch.long, device=network.device)
     layers = layers_of(network, Layers())
-    config, factors = scaled(part, layers.cam or "")
-    spatial = spatial_preset("fast")
-    few = replace(
-        spatial, areas=AREAS, schedule=replace(spatial.schedule, steps=spatial.schedule.steps // 10)
-    )
-    factors["extremal"] = spatial.schedule.steps / few.schedule.steps
-    channel = ChannelConfig(layer=layers.cam or "")
-    short = replace(channel, counts=default_counts(528), schedule=replace(channel.schedule, steps=10))
-    factors["channel"] = channel.schedule.steps / 10
+    config, spatial, channel = SaliencyConfig(), spatial_preset("fast"), ChannelConfig()
+    few = replace(config, rise=replace(config.rise, masks=max(1, config.rise.masks // part)))
+    steps = max(1, spatial.schedule.steps // 10)
+    short = replace(spatial, areas=AREAS, schedule=replace(spatial.schedule, steps=steps))
+    cut = replace(channel, layer=str(layers.cam), schedule=replace(channel.schedule, steps=steps))
+    factors = {
+        "rise": config.rise.masks / few.rise.masks,
+        "extremal": spatial.schedule.steps / steps,
+        "channel": channel.schedule.steps / steps,
+    }
 
     def run(methods: Sequence[str]) -> Callable[[], object]:
         def once() -> object:
-            batch = Batch(network, images, range(pairs), targets, range(pairs), 0, layers, config, few, short)
+            batch = Batch(network, images, range(pairs), targets, range(pairs), 0, layers, few, short, cut)
             return attribute(batch, methods)
 
         return once

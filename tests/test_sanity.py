@@ -252,7 +252,7 @@ def edge(batch: Batch) -> Maps:
 
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = {"gradient": Method("Gradient", gradient), "edge": Method("Edge", edge)}
+    table = {"gradient": Method(gradient), "edge": Method(edge)}
     monkeypatch.setattr("workers.saliency.methods.METHODS", table)
     monkeypatch.setattr("workers.attribution.METHODS", table)
     monkeypatch.setattr("pipeline.prepare.METHODS", table)

@@ -22,7 +22,7 @@ from workers.rows import (
     saliency_row,
     spatial_rows,
 )
-from workers.saliency import METHODS, Batch, attribute
+from workers.saliency import METHODS, Batch
 from workers.saliency.fidelity import insertion_deletion
 from workers.saliency.layers import layers_of
 from workers.spatial import extremal_perturbation
@@ -194,7 +194,7 @@ class Attribution:
         scores = batch.score.tolist()
         for name in config.methods:
             start = time.perf_counter()
-            result = attribute(given, [name])[name]
+            result = METHODS[name].compute(given)
             maps = result.maps.float().cpu()
             seconds = (time.perf_counter() - start) / len(found)
             smooth = Smooth(self._spatial.smooth) if name == "extremal" else METHODS[name].smooth
@@ -210,6 +210,8 @@ class Attribution:
                 found[i].points.extend(points[i])
                 if not finite[i]:
                     found[i] = Found(found[i].rows, found[i].points, finite=False)
+        if "slots" in given.shared:
+            self.slots[shape] = given.shared["slots"]
         return found
 
 

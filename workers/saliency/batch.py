@@ -37,7 +37,8 @@ class Batch:
         seed: the run's own, for draws that all pairs share.
         slots: most network inputs at once, None = as many as the method likes.
         split: the network cut at channel.layer; None = cut it for this batch.
-        shared: what the methods of a batch compute once, by name.
+        shared: what the methods of a batch compute once, by name; "slots" is how many inputs one of them
+            found to fit the memory.
     """
 
     network: Network
@@ -65,14 +66,12 @@ class Method:
     """A saliency method.
 
     Attributes:
-        title: its name in tables.
         compute: maps of a batch.
         smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
         needs: names of the layers in `Layers` that it reads.
         check: refuses a network, by a trial batch, that it cannot work on: it raises a LayerError.
     """
 
-    title: str
     compute: Callable[[Batch], Maps]
     smooth: Smooth = UNSMOOTHED
     needs: tuple[str, ...] = ()

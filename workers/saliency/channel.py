@@ -12,10 +12,10 @@ def channel(batch: Batch) -> Maps:
         batch.targets,
         config=batch.channel,
         split=batch.split,
-        slots=batch.slots,
+        slots=batch.slots,  # of the tail, which takes more than the whole network: not worth sharing
         image=batch.image,
     )
     return Maps(found.saliency, {"a_star": found.a_star})
 
 
-CHANNEL = Method("Channel attribution", channel)
+CHANNEL = Method(channel)

@@ -15,9 +15,10 @@ def extremal(batch: Batch) -> Maps:
         slots=batch.slots,
         image=batch.image,
     )
+    batch.shared["slots"] = found.slots
     told = {"score_preserve": found.scores.mean(1), "steps": found.steps.sum(1).float()}
     return Maps(found.masks.sum(1), told)
 
 
 # Its blur is a setting of its own, spatial.smooth.
-EXTREMAL = Method("Extremal perturbation", extremal)
+EXTREMAL = Method(extremal)

@@ -95,7 +95,7 @@ def _record(batch: Batch) -> Trace:
     return record(batch, [batch.layers.cam] if batch.layers.cam else [], ReluRules())
 
 
-def _input_method(title: str, rule: str) -> Method:
+def _input_method(rule: str) -> Method:
     def compute(batch: Batch) -> Maps:
         return read(batch, "gradients", _record, lambda trace: at_input(trace, rule))
 
@@ -105,10 +105,10 @@ def _input_method(title: str, rule: str) -> Method:
             raise LayerError("it changes how ReLUs pass gradients back, and the network calls none")
         at_input(trace, rule)
 
-    return Method(title, compute, AT_INPUT, check=check)
+    return Method(compute, AT_INPUT, check=check)
 
 
-def _layer_method(title: str, maps: Callable[[Tensor, Tensor], Tensor]) -> Method:
+def _layer_method(maps: Callable[[Tensor, Tensor], Tensor]) -> Method:
     def compute(batch: Batch) -> Maps:
         layer = str(batch.layers.cam)
         return read(batch, "gradients", _record, lambda t: maps(t.at(layer), t.back(layer, "plain")))
@@ -118,7 +118,7 @@ def _layer_method(title: str, maps: Callable[[Tensor, Tensor], Tensor]) -> Metho
         check_map(trace, "cam", str(batch.layers.cam))
         trace.back(str(batch.layers.cam), "plain")
 
-    return Method(title, compute, needs=("cam",), check=check)
+    return Method(compute, needs=("cam",), check=check)
 
 
 def check_map(trace: Trace, role: str, layer: str) -> None:
@@ -137,10 +137,10 @@ def check_map(trace: Trace, role: str, layer: str) -> None:
         )
 
 
-GRADIENT = _input_method("Gradient", "plain")
-DECONVNET = _input_method("DeConvNet", "deconvnet")
-GUIDED = _input_method("Guided backprop", "guided")
-GRAD_CAM = _layer_method("Grad-CAM", grad_cam)
-LINEAR_APPROXIMATION = _layer_method("Linear approximation", linear_approximation)
-NORM_GRAD = _layer_method("NormGrad", norm_grad)
-SELECTIVE_NORM_GRAD = _layer_method("Selective NormGrad", selective_norm_grad)
+GRADIENT = _input_method("plain")
+DECONVNET = _input_method("deconvnet")
+GUIDED = _input_method("guided")
+GRAD_CAM = _layer_method(grad_cam)
+LINEAR_APPROXIMATION = _layer_method(linear_approximation)
+NORM_GRAD = _layer_method(norm_grad)
+SELECTIVE_NORM_GRAD = _layer_method(selective_norm_grad)

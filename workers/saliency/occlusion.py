@@ -46,4 +46,4 @@ def _windows(side: int, window: int, stride: int) -> Tensor:
     return ((first <= pixels) & (pixels < first + window)).float()
 
 
-OCCLUSION = Method("Occlusion", occlusion)
+OCCLUSION = Method(occlusion)

@@ -69,4 +69,4 @@ def rise(batch: Batch) -> Maps:
     return Maps((maps / count).view(-1, height, width))
 
 
-RISE = Method("RISE", rise)
+RISE = Method(rise)

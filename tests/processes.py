@@ -16,15 +16,20 @@ EXTREMAL = [sys.executable, "-m", "jobs.cli"]
 
 
 def run_command(
-    toml: Path, root: str, dataset: str = "shapes", steps: int = 150, actors: int = 1
+    toml: Path,
+    root: str,
+    dataset: str = "shapes",
+    steps: int = 150,
+    actors: int = 1,
+    method: str = "spatial",
 ) -> list[str]:
     """`extremal run`, without --out, of several seconds in shards of two pairs; writes its config."""
     toml.write_text(
-        f"method = 'spatial'\nbatch = 2\nshard_size = 2\n"
+        f"method = '{method}'\nbatch = 2\nshard_size = 2\n"
         f"[dataset]\nname = '{dataset}'\nroot = '{root}'\nsplit = 'test'\n"
         "[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"
         "[spatial]\nareas = [0.1, 0.3]\n[spatial.mask]\nstep = 8\nsigma = 8.0\n"
-        f"[spatial.schedule]\nsteps = {steps}\n"
+        f"[spatial.schedule]\nsteps = {steps}\n[saliency.rise]\nmasks = {2 * steps}\n"
     )
     return [*EXTREMAL, "run", "--config", str(toml), "--actors", str(actors)]
 

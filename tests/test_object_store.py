@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,12 +23,14 @@ from test_worker import SETTINGS, compute, timeless
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.options import assemble
 from pipeline.config import RunConfig, build_config, merge, method_trees
 from pipeline.datasets import DatasetError, open_dataset
 from pipeline.imagenet import imagenet_wnids
-from pipeline.pointing import pointing
+from pipeline.pointing import Rule, pointing
 from pipeline.prepare import prepare, worker_spec
 from pipeline.shapes import make_shapes
+from pipeline.table import compare, make_columns
 from storage import Kind, Run, RunError
 from storage.files import open_filesystem
 from storage.folder import FileFault, open_root
@@ -407,11 +410,16 @@ def test_a_wrong_uri_is_refused_without_its_secrets(place: str) -> None:
 
 
 def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
-    """Images and run on S3, a driver killed midway, the same command again, scores; no secrets anywhere."""
+    """Images and run on S3, a driver killed midway, the same command again, scores; no secrets anywhere.
+
+    The run compares methods, and its table is to the last digit that of a run that nothing happened to.
+    """
     make_shapes(tmp_path / "shapes", train=1, test=PAIRS // 2)
     upload(tmp_path / "shapes", s3("shapes"))
     out = s3("killed-run")
-    command = run_command(tmp_path / "run.toml", s3("shapes"), dataset="voc")
+    methods = ["gradient", "grad_cam", "rise", "extremal"]
+    toml = tmp_path / "run.toml"
+    command = run_command(toml, s3("shapes"), dataset="voc", method=",".join(methods))
     process = start(command, out)
     run = wait_for_a_shard(out, process)
     process.kill()
@@ -425,8 +433,13 @@ def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
     second = again.communicate(timeout=300)[0]
     assert again.returncode == 0, second
     assert "resuming s3://***@bucket/killed-run?scheme=http" in second
-    assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
+    rows = run.table(Kind.SALIENCY, ["pair", "method"]).to_pylist()
+    assert [(row["pair"], row["method"]) for row in rows] == list(product(range(PAIRS), methods))
     assert run.missing() == []
+    assert list(run.verify()) == []
+    calm = compute(assemble(toml, None, {}, "cpu"), tmp_path / "calm")
+    tables = [compare(make_columns([one]), Rule(), intervals=True) for one in (run, calm)]
+    assert tables[0].equals(tables[1])
     for shard, info in before.items():
         assert run.filesystem.get_file_info(info.path).mtime == info.mtime, shard
     score = subprocess.run([*EXTREMAL, "score", out], capture_output=True, text=True, timeout=120, check=True)

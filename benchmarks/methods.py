@@ -22,7 +22,6 @@ from workers.config import Layers, SaliencyConfig
 from workers.saliency import METHODS, Batch, attribute
 from workers.saliency.layers import layers_of
 
-SHARING = "gradient", "guided", "deconvnet", "grad_cam", "linear_approximation", "norm_grad"
 AREAS = (0.025, 0.05, 0.1, 0.2)
 
 
@@ -66,7 +65,7 @@ def measure(network: Network, pairs: int, rounds: int, part: int) -> list[dict[s
 
         return once
 
-    sharing = [name for name in SHARING if name in METHODS]
+    sharing = [name for name, method in METHODS.items() if method.recorded]
     works = {name: run([name]) for name in METHODS} | {" + ".join(sharing): run(sharing)}
     times: dict[str, list[float]] = {name: [] for name in works}
     for action in (lambda: bare(network, images, targets), *works.values()):

@@ -7,6 +7,7 @@ import torch
 
 from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees, read_toml
 from workers.config import Preset
+from workers.saliency import METHODS
 
 
 def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[Any] | None:
@@ -43,6 +44,22 @@ def assemble(
     return settings_of(read_toml(file) if file else {}, preset, flags, device)
 
 
+def saliency_methods(text: str) -> list[str]:
+    """Names of saliency methods, separated by commas.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in METHODS and name != "center":
+            raise ConfigError(
+                f"There is no method {name!r} to compare. --method is spatial, channel, or several of: "
+                f"{', '.join(METHODS)}; separated by commas."
+            )
+    return names
+
+
 def settings_of(
     tree: dict[str, Any], preset: str | None, flags: dict[str, Any], device: str | None = None
 ) -> RunConfig:
@@ -64,9 +81,9 @@ def settings_of(
     steps = flags.pop("steps", None)
     tree = merge(tree, flags)
     method = tree.get("method", "spatial")
-    if method not in ("spatial", "channel", "saliency"):  # names of saliency methods, to be compared
-        names = [name.strip() for name in str(method).split(",")]
-        method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": names}})
+    if method not in ("spatial", "channel", "saliency"):
+        methods = saliency_methods(str(method))
+        method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
     # Masks forgive bf16; small differences of logits and gradients, and the benchmark's protocol, do not.
     tree = merge({"precision": "bf16" if on_gpu and method != "saliency" else "float32"}, tree)
     if steps is not None:

@@ -71,11 +71,19 @@ def _found(place: str) -> Run | None:
         return None
 
 
+def _is_open(place: str) -> bool:
+    """Whether a run has anything left to compute; a damaged one will say so itself."""
+    try:
+        run = Run.find(place)
+        return run is None or bool(run.missing())
+    except RunError:
+        return True
+
+
 @contextmanager
 def _one_ray(runs: Sequence[Planned], out: str, pool: Pool) -> Iterator[None]:
     """One Ray for all runs, if there is anything left to compute."""
-    found = (_found(join(out, planned.name)) for planned in runs)
-    if ray.is_initialized() or not any(run is None or run.missing() for run in found):
+    if ray.is_initialized() or not any(_is_open(join(out, planned.name)) for planned in runs):
         yield
         return
     start_ray(pool, max(planned.config.threads for planned in runs))

@@ -122,6 +122,9 @@ class RunConfig:
                 tree["dataset"][key] = split(tree["dataset"][key])[1]
         for section in {"spatial", "channel", "saliency"} - self.sections():
             del tree[section]
+        if self.method == "saliency":
+            for method in {"rise", "occlusion"} - {*self.saliency.methods}:
+                del tree["saliency"][method]
         return tree
 
     def sections(self) -> set[str]:

@@ -56,6 +56,7 @@ def render(table: pa.Table, form: Format, below: Sequence[str] = ()) -> str:
         pyarrow.csv.write_csv(table, sink)
         return sink.getvalue().decode()
     groups, heads, body = _grid(table)
+    below = [" ".join(line.split()) for line in below]
     writer = {"text": _as_text, "markdown": _as_markdown, "latex": _as_latex}[form]
     return writer(groups, heads, body, below)
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import platform
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from storage.folder import open_root
 from workers.images import MAX_INPUT
 from workers.networks import Network, load_network
 from workers.saliency import METHODS, check_methods
+from workers.saliency.layers import layers_of
 from workers.split import split_network
 from workers.worker import WorkerSpec
 
@@ -66,6 +68,7 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
             f"{network.name} names {len(network.classes)} classes, but has {network.outputs} outputs."
         )
     _check_method(config, network)
+    config = _with_layers(config, network)
     dataset = _open(config)
     if config.dataset.target is not None and not 0 <= config.dataset.target < network.outputs:
         raise ConfigError(
@@ -111,6 +114,14 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         "versions": versions(),
     }
     return Run.create(out, manifest, plan.table), False
+
+
+def _with_layers(config: RunConfig, network: Network) -> RunConfig:
+    """The configuration with the layers that the saliency methods read by name, as the run records them."""
+    if config.method != "saliency":
+        return config
+    layers = layers_of(network, config.saliency.layers)
+    return replace(config, saliency=replace(config.saliency, layers=layers))
 
 
 def _open(config: RunConfig) -> Dataset:
@@ -196,6 +207,7 @@ def _model(network: Network) -> dict[str, Any]:
     return {
         "name": network.name,
         "weights_sha256": network.fingerprint,
+        "original_sha256": network.original.fingerprint,
         "randomized": list(network.randomized),
         "resize": preprocess.resize,
         "crop": preprocess.crop,

@@ -8,7 +8,7 @@ and extremal perturbations are over three.
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from pipeline.bootstrap import RESAMPLES, Bootstrap, bootstrap, counted_points, 
 from pipeline.pointing import CENTER, SUBSETS, Rule
 from storage import Kind, Run, RunError
 from storage.run import diff
+from workers.benchmark_networks import PREPROCESS
+from workers.config import RiseConfig, spatial_preset
+from workers.saliency.layers import known_layers
 
 # Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
 TITLES = {
@@ -43,6 +46,9 @@ TITLES = {
 _DATASETS = {("voc", "2007:test"): "VOC07 test", ("coco", "val2014"): "COCO14 val"}
 # Images with a pair, of the whole set (protocol item 1).
 _WHOLE = {"voc": 4952, "coco": 40_137}
+
+# Areas of extremal perturbations in the pointing game (protocol item 17).
+_AREAS = {"voc": (0.025, 0.05, 0.1, 0.2), "coco": (0.018, 0.025, 0.05, 0.1)}
 
 # The settings in run.json that decide a method's map; of all others, those of the layers.
 _SETTINGS = {
@@ -163,7 +169,9 @@ def _rows(column: Column, rule: Rule, intervals: bool, blocks: Blocks) -> Iterab
     for method in sorted(chosen, key=lambda name: (_place(name), name)):
         members = [found.outcomes.methods.index(_label(i, method)) for i in chosen[method]]
         for s, subset in enumerate(SUBSETS):
-            whole = bool(paper) and all(complete[i] for i in chosen[method])
+            whole = bool(paper) and all(
+                complete[i] and _has_papers_settings(column.runs[i], method) for i in chosen[method]
+            )
             theirs = paper.get((dataset, split, network, method, subset)) if whole else None
             yield {
                 "column": column.title,
@@ -267,6 +275,24 @@ def _as_published(run: Run, rule: Rule) -> bool:
         return False
     images = len(run.plan(["image_id"])["image_id"].unique())
     return bool(images == _WHOLE[dataset["name"]])
+
+
+def _has_papers_settings(run: Run, method: str) -> bool:
+    """Whether a method ran with the numbers of the benchmark (protocol items 6, 11 and 13 to 17)."""
+    manifest, dataset = run.manifest, _dataset(run)
+    model = manifest["model"]
+    input_ = [list(PREPROCESS.mean), list(PREPROCESS.std), PREPROCESS.antialias]
+    if [model.get("mean"), model.get("std"), model.get("antialias")] != input_:
+        return False
+    if method == CENTER:
+        return True
+    expected: Any = asdict(known_layers(model["name"]))
+    if method == "extremal":
+        expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
+    elif method == "rise":
+        expected = asdict(RiseConfig())
+    wanted = json.loads(json.dumps({"precision": "float32", method: expected}))
+    return bool(wanted == _settings(run, method))
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:

@@ -401,13 +401,13 @@ class Run:
                 rows = {kind: self._rows(shard, kind) for kind in kinds}
             except RunError as error:
                 return str(error)
-            whole, planned = rows[self.kind] // self.rows_per_pair, sizes.get(shard, 0)
+            whole, planned = rows[self.kind] / self.rows_per_pair, sizes.get(shard, 0)
             found = whole + rows.get(Kind.FAILURES, 0)
             path = self._shard_path(shard, self.kind)
             if found > planned and rows.get(Kind.FAILURES):
                 return f"{path}: a retry was stopped in it; `extremal retry {self.place()}` settles it."
             if found != planned:
-                return f"{path} and its failures hold {found} of {planned} pairs. {self._fix(shard)}"
+                return f"{path} and its failures hold {found:g} of {planned} pairs. {self._fix(shard)}"
             if rows[self.kind] and shard not in points:
                 return f"{path} has no points beside it. {self._fix(shard)}"
             return None

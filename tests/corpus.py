@@ -629,7 +629,7 @@ FLAGS: Sequence[Case[Sequence[str]]] = (
     Case("unknown dataset", _X, ("--dataset", "cifar"), "dataset.name: Input should be 'imagenet', 'voc'"),
     Case("unknown network", _X, ("--network", "resnet5O"), "close: resnet50"),
     Case("network of an absent module", _X, ("--network", "absent_module:f"), "ModuleNotFoundError"),
-    Case("unknown method", _X, ("--method", "guess"), "There is no method 'guess'"),
+    Case("unknown method", _X, ("--method", "guess"), "There is no method 'guess' to compare"),
     Case("unknown layer", _X, ("--method", "channel", "--layer", "block9"), "has no layer 'block9'; close:"),
     Case("unknown game", _X, ("--game", "chess"), "spatial.game: Input should be 'preserve'"),
     Case("unknown preset", _X, ("--preset", "slow"), "preset must be fast, torchray or paper"),

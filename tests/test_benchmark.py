@@ -89,7 +89,7 @@ def test_settings_of_all_and_of_one_merge_by_section(tmp_path: Path) -> None:
     assert (other.config.spatial.game, other.config.spatial.areas) == ("delete", (0.1, 0.3))
     assert other.config.spatial.jitter == "none"  # fast's
     assert both.config.method == "saliency"
-    assert both.config.saliency.methods == ("rise", "grad_cam")
+    assert both.config.saliency.methods == ("grad_cam", "rise")
     assert both.config.saliency.rise.masks == 9
 
 

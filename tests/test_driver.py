@@ -4,7 +4,6 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,9 @@ import ray
 from processes import EXTREMAL, actors_below, below, run_command, start, wait_for_a_shard
 from rich.console import Console
 from test_worker import compute, config, timeless
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipeline.config import DatasetConfig
 from pipeline.driver import DriverError, Pool, drive
 from pipeline.prepare import prepare, worker_spec
@@ -160,12 +161,13 @@ def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tm
     assert 0 < calls[-1]["pairs"] <= PAIRS - done_before
     assert calls[-1]["workers"].keys() == {f"cpu on {socket.gethostname()}"}
     assert {"started", "host", "versions", "pairs_per_hour", "retries", "slowest"} <= calls[-1].keys()
-    finished = start(command, out)
-    assert "nothing left to compute" in finished.communicate(timeout=120)[0]
-    assert finished.returncode == 0
+    finished = CliRunner().invoke(app, [*command[len(EXTREMAL) :], "--out", str(out)])
+    assert "nothing left to compute" in finished.output
+    assert finished.exit_code == 0
     assert hashes(run) == after
 
 
+@pytest.mark.usefixtures("cluster")
 def test_failed_pairs_are_tried_again(shapes: Path, tmp_path: Path) -> None:
     """By the command: the run knows where its images and its network are."""
     images = tmp_path / "images"
@@ -177,11 +179,10 @@ def test_failed_pairs_are_tried_again(shapes: Path, tmp_path: Path) -> None:
     run = compute(replace(config(shapes), dataset=DatasetConfig("folder", str(images))), tmp_path / "run")
     kept = run.table(Kind.SPATIAL)
     assert kept.num_rows == 2
-    command = [*EXTREMAL, "retry", run.uri, "--actors", "1", "--device", "cpu"]
     (images / "1.jpg").write_bytes(good)
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    assert "1 of 1 pairs succeeded this time" in ended.stderr
+    ended = CliRunner().invoke(app, ["retry", run.uri, "--actors", "1", "--device", "cpu"])
+    assert ended.exit_code == 0, ended.output
+    assert "1 of 1 pairs succeeded this time" in ended.output
     assert run.table(Kind.FAILURES).num_rows == 0
     assert list(run.verify()) == []
     assert run.table(Kind.SPATIAL).filter(pc.field("path") != "1.jpg").equals(kept)

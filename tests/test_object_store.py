@@ -417,7 +417,7 @@ def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
     make_shapes(tmp_path / "shapes", train=1, test=PAIRS // 2)
     upload(tmp_path / "shapes", s3("shapes"))
     out = s3("killed-run")
-    methods = ["gradient", "grad_cam", "rise", "extremal"]
+    methods = ["extremal", "grad_cam", "gradient", "rise"]
     toml = tmp_path / "run.toml"
     command = run_command(toml, s3("shapes"), dataset="voc", method=",".join(methods))
     process = start(command, out)

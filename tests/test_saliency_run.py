@@ -1,9 +1,11 @@
 """A run of several saliency methods on drawn shapes: rows, points, stored maps, insertion and deletion."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from test_worker import SETTINGS, compute, timeless
 
 from jobs.options import assemble
 from pipeline.config import RunConfig, merge
-from pipeline.prepare import prepare
+from pipeline.prepare import prepare, worker_spec
 from pipeline.shapes import make_shapes
 from storage import Kind, Run
 from workers import load_network
@@ -21,8 +23,9 @@ from workers.config import Layers
 from workers.saliency import METHODS, Batch, Maps
 from workers.saliency.fidelity import insertion_deletion
 from workers.split import LayerError
+from workers.worker import Worker
 
-NAMES = ["rise", "occlusion", "extremal"]
+NAMES = ["extremal", "occlusion", "rise"]
 PAIRS, SIDE, INPUT = 10, 128, 64
 STEP = 1500
 
@@ -163,3 +166,60 @@ def test_a_layer_that_does_not_exist_is_refused_before_the_run_is_made(shapes: P
     with pytest.raises(LayerError, match="no layer 'nowhere'"):
         prepare(settings, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+MIXED = "gradient,grad_cam,rise,extremal"
+
+
+def test_what_an_actor_computed_before_changes_nothing(shapes: Path, tmp_path: Path) -> None:
+    """More masks than go through the network at once, more pairs than an optimization takes at once."""
+    changes: dict[str, Any] = {"batch": 14, "shard_size": 14, "saliency": {"rise": {"masks": 40}}}
+    make_shapes(tmp_path / "more", train=1, test=14)
+    settings = options(tmp_path / "more", MIXED, **changes)
+    assert (run := compute(settings, tmp_path / "run")).committed() == [0, 1]
+    fresh, _ = prepare(settings, str(tmp_path / "fresh"))
+    for shard in (0, 1):
+        list(Worker(worker_spec(settings, fresh, "cpu")).run_shard(shard))
+    for kind in (Kind.SALIENCY, Kind.POINTS):
+        assert timeless(fresh, kind).equals(timeless(run, kind))
+
+
+def test_a_map_that_is_no_numbers_costs_its_pair_and_a_retry_mends_it(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = options(shapes, "gradient,occlusion", batch=4, shard_size=4, dataset={"limit": 4})
+    run, _ = prepare(settings, str(tmp_path / "run"))
+    worker = Worker(worker_spec(settings, run, "cpu"))
+    honest = METHODS["gradient"].compute
+
+    def broken(batch: Batch) -> Maps:
+        maps = honest(batch).maps
+        maps[1, 0, 0] = float("nan")
+        return Maps(maps)
+
+    table = dict(METHODS) | {"gradient": replace(METHODS["gradient"], compute=broken)}
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.attribution.METHODS", table)
+        list(worker.run_shard(0))
+    assert run.table(Kind.SALIENCY, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
+    (failure,) = run.table(Kind.FAILURES).to_pylist()
+    assert (failure["pair"], failure["error_type"]) == (1, "FloatingPointError")
+    assert list(run.verify()) == []
+    list(worker.run_shard(0, retry=True))
+    assert run.table(Kind.FAILURES).num_rows == 0
+    assert list(run.verify()) == []
+    calm = compute(settings, tmp_path / "calm")
+    for kind in (Kind.SALIENCY, Kind.POINTS):
+        names = [one.table(kind, ["pair", "method"]) for one in (run, calm)]
+        assert names[0].equals(names[1])
+
+
+def test_rows_of_a_method_too_many_are_found(run: Run, tmp_path: Path, shapes: Path) -> None:
+    settings = options(shapes, "gradient,occlusion", batch=2, shard_size=2, dataset={"limit": 2})
+    other = compute(settings, tmp_path / "run")
+    rows = other.table(Kind.SALIENCY)
+    other.commit(
+        0, {Kind.SALIENCY: pa.concat_tables([rows, rows.slice(0, 1)]), Kind.POINTS: other.table(Kind.POINTS)}
+    )
+    (line,) = other.verify()
+    assert "hold 2.5 of 2 pairs" in line

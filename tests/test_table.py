@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from pipeline.layout import notes, render
 from pipeline.pointing import Rule, pointing, pointing_summary
 from pipeline.table import TITLES, compare, make_columns, published_numbers, run_notes
 from storage import Kind, Run, RunError
+from workers.benchmark_networks import PREPROCESS
+from workers.config import RiseConfig
 from workers.saliency import METHODS
+from workers.saliency.layers import known_layers
 
 runner = CliRunner()
 VOC = {"name": "voc", "split": "2007:test", "limit": None, "difficult_list": None}
@@ -39,14 +43,26 @@ def make(
     **saliency: Any,
 ) -> Run:
     """A saliency run with 10 images of 2 classes in each shard; `luck` decides hits and misses."""
+    settings = {"rise": asdict(RiseConfig()), "layers": asdict(known_layers(network))} | saliency
     manifest = {
         "config": {
             "dataset": dataset,
             "seed": seed,
             "precision": "float32",
-            "saliency": {"methods": list(methods), **saliency},
+            "saliency": {
+                "methods": list(methods),
+                **settings,
+            },
         },
-        "model": {"name": network, "weights_sha256": "00", "resize": 224, "crop": None},
+        "model": {
+            "name": network,
+            "weights_sha256": "00",
+            "resize": 224,
+            "crop": None,
+            "antialias": False,
+            "mean": list(PREPROCESS.mean),
+            "std": list(PREPROCESS.std),
+        },
         "data": {"fingerprint": dataset["name"]},
         "kind": "saliency",
         "weights": "weights.pth",
@@ -211,6 +227,12 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
     assert any("by the rule" in line for line in shown)
     part = make(tmp_path / "half", ["gradient"], committed=1)
     assert cell(compare(make_columns([run, part])), "gradient")["published"] is None
+    fewer = make(tmp_path / "fewer", ["rise", "gradient"], rise=asdict(RiseConfig(masks=100)))
+    table = compare(make_columns([fewer]))
+    assert cell(table, "rise")["published"] is None
+    assert cell(table, "gradient")["published"] == pytest.approx(0.763)
+    fewer.manifest["config"]["precision"] = "bf16"
+    assert cell(compare(make_columns([fewer])), "gradient")["published"] is None
     run.manifest["model"]["randomized"] = ["fc"]  # the sanity check's
     assert cell(compare(make_columns([run])), "rise")["published"] is None
     other = make(tmp_path / "other", network="resnet18")

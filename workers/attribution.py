@@ -1,5 +1,6 @@
 """What is computed of a group of decoded pairs, by the method of the run: rows of results and points."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,11 +90,7 @@ def group(network: Network, items: list[Item]) -> Group:
 
 
 class Attribution:
-    """The method of a run on one network.
-
-    Attributes:
-        slots: masks at once for each input shape, as measured or as left when memory ran out.
-    """
+    """The method of a run on one network."""
 
     def __init__(
         self,
@@ -113,7 +110,8 @@ class Attribution:
             LayerError: the network has no such layer.
         """
         self.network, self.method, self.seed = network, method, seed
-        self.slots: dict[tuple[int, ...], int] = {}
+        # Masks at once by input shape and method, as measured or as left when memory ran out.
+        self._fitted: dict[tuple[int, ...], dict[str, int]] = {}
         self._slots = slots
         self._spatial, self._channel = studies or (SpatialConfig(), ChannelConfig())
         self._split: Split | None = None
@@ -123,6 +121,11 @@ class Attribution:
             self._layers = layers_of(network, method.layers)
             if "channel" in method.methods:
                 self._split = split_network(network, self._channel.layer)
+
+    @property
+    def slots(self) -> int | None:
+        """The fewest masks at once so far, of the methods that measure what fits; None if none did."""
+        return min((slots for fitted in self._fitted.values() for slots in fitted.values()), default=None)
 
     def explain(self, items: list[Item]) -> list[Found]:
         """What was found of each pair; items have one input shape."""
@@ -141,8 +144,8 @@ class Attribution:
 
     def _study(self, batch: Group) -> list[Found]:
         """Masks of many sizes, with everything found out about them."""
-        shape = tuple(batch.images.shape[1:])
-        slots = self.slots.get(shape, self._slots)
+        fitted = self._fitted.setdefault(tuple(batch.images.shape[1:]), {})
+        slots = fitted.get("study", self._slots)
         if isinstance(self.method, SpatialConfig):
             spatial = extremal_perturbation(
                 self.network,
@@ -155,7 +158,7 @@ class Attribution:
             )
             rows, maps, name = spatial_rows(spatial), spatial.masks.sum(1), "extremal"
             smooth = Smooth(self.method.smooth)
-            self.slots[shape] = spatial.slots
+            fitted["study"] = spatial.slots
         else:
             assert isinstance(self.method, ChannelConfig)
             channel = channel_attribution(
@@ -169,9 +172,13 @@ class Attribution:
             )
             rows, maps, name = channel_rows(channel), channel.saliency, "channel"
             smooth = Smooth()
-            self.slots[shape] = channel.slots
+            fitted["study"] = channel.slots
         points = _points(batch.items, name, maps.float().cpu(), smooth)
-        return [Found([row], point, is_finite(row)) for row, point in zip(rows, points, strict=True)]
+        whole = maps.flatten(1).isfinite().all(1).tolist()
+        return [
+            Found([row], point, is_finite(row) and mapped)
+            for row, point, mapped in zip(rows, points, whole, strict=True)
+        ]
 
     def _saliency(self, batch: Group, config: SaliencyConfig) -> list[Found]:
         """Maps of several methods."""
@@ -187,12 +194,16 @@ class Attribution:
             config,
             self._spatial,
             self._channel,
-            self.slots.get(shape, self._slots),
+            self._slots,
             self._split,
+            self._fitted.setdefault(shape, {}),
         )
         found = [Found([], []) for _ in batch.items]
         scores = batch.score.tolist()
-        for name in config.methods:
+        # Recorded passes are large: what reads them comes first, and they are gone before the optimizations.
+        for name in sorted(config.methods, key=lambda name: not METHODS[name].recorded):
+            if not METHODS[name].recorded:
+                given.shared.clear()
             start = time.perf_counter()
             result = METHODS[name].compute(given)
             maps = result.maps.float().cpu()
@@ -208,10 +219,11 @@ class Attribution:
                 row["diagnostics"] = [(key, values[i]) for key, values in diagnostics.items()]
                 found[i].rows.append(row | {"insertion": curves[i][0], "deletion": curves[i][1]})
                 found[i].points.extend(points[i])
-                if not finite[i]:
+                if not finite[i] or any(math.isnan(area) for area in curves[i] if area is not None):
                     found[i] = Found(found[i].rows, found[i].points, finite=False)
-        if "slots" in given.shared:
-            self.slots[shape] = given.shared["slots"]
+        for one in found:  # in an order that does not tell how they were computed
+            one.rows.sort(key=lambda row: str(row["method"]))
+            one.points.sort(key=lambda row: str(row["method"]))
         return found
 
 

@@ -252,9 +252,13 @@ class SaliencyConfig:
     fidelity: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "methods", tuple(name for name in self.methods if name != "center"))
-        if not self.methods or len(set(self.methods)) != len(self.methods):
-            raise ValueError("methods must be names, each once, and one of them not the center")
+        # Sorted: the order of names decides nothing, and must not tell two runs apart.
+        names = sorted(name for name in self.methods if name != "center")
+        object.__setattr__(self, "methods", tuple(names))
+        if not self.methods:
+            raise ValueError("methods must name one besides the center, which is in every run")
+        if len(set(self.methods)) != len(self.methods):
+            raise ValueError("methods must be named once each")
         if self.maps < 0 or self.fidelity < 0:
             raise ValueError("maps and fidelity must not be negative")
 

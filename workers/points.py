@@ -84,8 +84,14 @@ def locate(
 
     Only the part that the network saw is searched.
     """
+    return peak(to_original(saliency, region, width, height, smooth), region)
+
+
+def peak(drawn: Tensor, region: Region) -> tuple[int, int]:
+    """Column and row of the first maximum of a drawn map (height,width) in the part that the network saw."""
+    height, width = drawn.shape
     left, right = _span(region[0], region[2], width)
     top, bottom = _span(region[1], region[3], height)
-    seen = to_original(saliency, region, width, height, smooth)[top:bottom, left:right]
+    seen = drawn[top:bottom, left:right]
     index = int(torch.argmax(seen.flatten()))
     return left + index % (right - left), top + index // (right - left)

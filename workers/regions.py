@@ -1,6 +1,7 @@
 """How far a point is from the ground truth."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def share_inside(
     """
     inside = np.zeros((height, width), bool)
     if rle is not None:
-        inside |= _decode(rle, width, height)
+        inside |= decode_mask(rle, width, height)
     else:
         for x0, y0, x1, y1 in boxes:
             inside[max(y0, 0) : max(y1 + 1, 0), max(x0, 0) : max(x1 + 1, 0)] = True
@@ -65,13 +66,19 @@ def _box_distance2(x: int, y: int, box: Sequence[int]) -> int:
 
 
 def _mask_distance2(x: int, y: int, rle: str, width: int, height: int) -> int | None:
-    ys, xs = np.nonzero(_decode(rle, width, height))
+    ys, xs = np.nonzero(decode_mask(rle, width, height))
     if len(xs) == 0:
         return None
     return int(((xs - x) ** 2 + (ys - y) ** 2).min())
 
 
-def _decode(rle: str, width: int, height: int) -> npt.NDArray[np.bool_]:
+@lru_cache(maxsize=64)  # the methods of a batch ask for the same masks in turn
+def decode_mask(rle: str, width: int, height: int) -> npt.NDArray[np.bool_]:
+    """COCO compressed run lengths as a mask (height,width), not to be changed.
+
+    Raises:
+        ValueError: `rle` is not a mask of that size.
+    """
     from pycocotools import mask as coco_mask  # only COCO needs it
 
     encoded = {"size": [height, width], "counts": rle.encode("ascii")}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from workers.channel import ChannelResult
 from workers.images import ImageError
-from workers.points import Region, Smooth, locate, to_original
-from workers.regions import distance2, share_inside
+from workers.points import Region, Smooth, locate, peak, to_original
+from workers.regions import decode_mask, distance2, share_inside
 from workers.spatial import SpatialResult
 
 KEY = ("pair", "image_id", "path", "class_id", "class_name")
@@ -41,7 +41,7 @@ def check_size(row: Row, size: tuple[int, int]) -> None:
     """Refuse an image (width, height) of another size than its annotation: its boxes mean other pixels.
 
     Raises:
-        ImageError: with both sizes.
+        ImageError: with both sizes, or of a mask that is none of that size.
     """
     annotated = (row["width"], row["height"])
     if None not in annotated and annotated != size:
@@ -49,6 +49,11 @@ def check_size(row: Row, size: tuple[int, int]) -> None:
             f"{row['path']} is {size[0]}x{size[1]}, but its annotation was made for "
             f"{annotated[0]}x{annotated[1]}: the file is not the annotated one"
         )
+    if row["rle"] is not None:
+        try:
+            decode_mask(row["rle"], *size)
+        except ValueError as error:
+            raise ImageError(f"the mask of {row['class_name']!r} in {row['path']}: {error}") from error
 
 
 def failure(row: Row, stage: str, error: Exception) -> Row:
@@ -84,12 +89,14 @@ def point_row(item: Item, method: str, x: int, y: int) -> Row:
 def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) -> Row:
     """A row of `storage.schema.POINTS` for the maximum of a map (h,w) on the CPU."""
     row, size = item.row, (item.width, item.height)
-    found = point_row(item, method, *locate(saliency, item.region, *size, smooth))
     truth = row["boxes"], row["rle"]
+    drawn = to_original(saliency, item.region, *size)
+    plain = peak(drawn, item.region)
+    point = locate(saliency, item.region, *size, smooth) if smooth.fraction else plain
+    found = point_row(item, method, *point)
     if found["distance2"] is not None:
-        found["plain_distance2"] = distance2(*locate(saliency, item.region, *size), *truth, *size)
-        drawn = to_original(saliency, item.region, *size).numpy()
-        found["energy_inside"] = share_inside(drawn, *truth, *size)
+        found["plain_distance2"] = distance2(*plain, *truth, *size) if smooth.fraction else found["distance2"]
+        found["energy_inside"] = share_inside(drawn.numpy(), *truth, *size)
     return found
 
 

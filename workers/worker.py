@@ -83,12 +83,13 @@ class Worker:
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         self.run = Run.open(spec.run)
         self._images = open_root(spec.root)
-        expected = self.run.manifest["model"]["weights_sha256"]
-        if self.network.fingerprint != expected:
-            raise NetworkError(
-                f"{self.network.name} has other weights here ({self.network.fingerprint[:12]}) than when "
-                f"the run was planned ({expected[:12]}). Give every machine the same file."
-            )
+        model = self.run.manifest["model"]
+        for key, found in (("weights_sha256", self.network), ("original_sha256", self.network.original)):
+            if found.fingerprint != model[key]:
+                raise NetworkError(
+                    f"{found.name} has other weights here ({found.fingerprint[:12]}) than when the run was "
+                    f"planned ({model[key][:12]}). Give every machine the same file."
+                )
         # Shards may be run from two threads: one decodes or writes while the other computes.
         self._device = threading.Lock()
         self.attribution = Attribution(self.network, spec.method, spec.seed, spec.slots, spec.studies)
@@ -138,8 +139,7 @@ class Worker:
                     self._compute(items, results, points, failures)
             finally:
                 self._device.release()
-            slots = self.attribution.slots
-            yield Progress(len(members), len(failures) - failed, min(slots.values(), default=None))
+            yield Progress(len(members), len(failures) - failed, self.attribution.slots)
         found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
         tables = {}
         for kind, rows_of_kind in found.items():

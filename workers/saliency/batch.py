@@ -37,8 +37,9 @@ class Batch:
         seed: the run's own, for draws that all pairs share.
         slots: most network inputs at once, None = as many as the method likes.
         split: the network cut at channel.layer; None = cut it for this batch.
-        shared: what the methods of a batch compute once, by name; "slots" is how many inputs one of them
-            found to fit the memory.
+        fitted: method -> how many masks it found to fit the memory in an earlier batch, for the methods that
+            measure it.
+        shared: what the methods of a batch compute once, by name.
     """
 
     network: Network
@@ -53,6 +54,7 @@ class Batch:
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     slots: int | None = None
     split: Split | None = None
+    fitted: dict[str, int] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,10 +71,12 @@ class Method:
         compute: maps of a batch.
         smooth: blur of the map, drawn on the original image, before its maximum is taken (items 12 to 17).
         needs: names of the layers in `Layers` that it reads.
+        recorded: it reads a recorded pass from `Batch.shared`.
         check: refuses a network, by a trial batch, that it cannot work on: it raises a LayerError.
     """
 
     compute: Callable[[Batch], Maps]
     smooth: Smooth = UNSMOOTHED
     needs: tuple[str, ...] = ()
+    recorded: bool = False
     check: Callable[[Batch], object] | None = None

@@ -12,9 +12,10 @@ def channel(batch: Batch) -> Maps:
         batch.targets,
         config=batch.channel,
         split=batch.split,
-        slots=batch.slots,  # of the tail, which takes more than the whole network: not worth sharing
+        slots=batch.fitted.get("channel", batch.slots),
         image=batch.image,
     )
+    batch.fitted["channel"] = found.slots
     return Maps(found.saliency, {"a_star": found.a_star})
 
 

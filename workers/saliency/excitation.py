@@ -264,5 +264,5 @@ def _check_cmwp(batch: Batch) -> None:
     contrastive(trace, contrast, str(batch.layers.excitation))
 
 
-MWP = Method(_mwp, needs=("excitation",), check=_check_mwp)
-CMWP = Method(_cmwp, needs=("excitation", "contrast", "classifier"), check=_check_cmwp)
+MWP = Method(_mwp, needs=("excitation",), recorded=True, check=_check_mwp)
+CMWP = Method(_cmwp, needs=("excitation", "contrast", "classifier"), recorded=True, check=_check_cmwp)

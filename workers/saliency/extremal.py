@@ -12,10 +12,10 @@ def extremal(batch: Batch) -> Maps:
         batch.targets,
         seed=batch.seeds,
         config=batch.spatial,
-        slots=batch.slots,
+        slots=batch.fitted.get("extremal", batch.slots),
         image=batch.image,
     )
-    batch.shared["slots"] = found.slots
+    batch.fitted["extremal"] = found.slots
     told = {"score_preserve": found.scores.mean(1), "steps": found.steps.sum(1).float()}
     return Maps(found.masks.sum(1), told)
 

@@ -105,7 +105,7 @@ def _input_method(rule: str) -> Method:
             raise LayerError("it changes how ReLUs pass gradients back, and the network calls none")
         at_input(trace, rule)
 
-    return Method(compute, AT_INPUT, check=check)
+    return Method(compute, AT_INPUT, recorded=True, check=check)
 
 
 def _layer_method(maps: Callable[[Tensor, Tensor], Tensor]) -> Method:
@@ -118,7 +118,7 @@ def _layer_method(maps: Callable[[Tensor, Tensor], Tensor]) -> Method:
         check_map(trace, "cam", str(batch.layers.cam))
         trace.back(str(batch.layers.cam), "plain")
 
-    return Method(compute, needs=("cam",), check=check)
+    return Method(compute, needs=("cam",), recorded=True, check=check)
 
 
 def check_map(trace: Trace, role: str, layer: str) -> None:

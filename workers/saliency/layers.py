@@ -40,6 +40,10 @@ def layers_of(network: Network, chosen: Layers) -> Layers:
     for name in (chosen.cam, chosen.excitation, chosen.contrast, chosen.classifier):
         if name is not None and name not in layer_names(network):
             raise LayerError(unknown_layer(network, name))
-    known = next((row for pattern, row in TABLE.items() if re.fullmatch(pattern, network.name)), Layers())
     given = {key: value for key, value in vars(chosen).items() if value is not None}
-    return replace(known, **given)
+    return replace(known_layers(network.name), **given)
+
+
+def known_layers(network: str) -> Layers:
+    """The table's layers of a network by its name."""
+    return next((row for pattern, row in TABLE.items() if re.fullmatch(pattern, network)), Layers())

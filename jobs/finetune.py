@@ -25,6 +25,7 @@ from pipeline.progress import ProgressReport
 from storage.files import printable, write_bytes
 from storage.run import diff
 from workers.finetune import Data, FinetuneConfig, Finetuner, TrainingError, average_precision, with_new_head
+from workers.images import MAX_INPUT
 from workers.labelled import ABSENT, IGNORED, PRESENT, Labelled
 from workers.networks import Network, load_network
 
@@ -57,6 +58,9 @@ class Task:
     def beside(self, suffix: str) -> Path:
         """The file of that suffix beside the weights."""
         return self.out.with_name(self.out.name + suffix)
+
+
+STATE = {"model", "optimizer", "scaler", "faults"}  # of a checkpoint between two epochs
 
 
 def finetune(task: Task, console: Console) -> None:
@@ -233,8 +237,10 @@ def _as_loaded(task: Task, start: Network, classes: int) -> Network:
 
 def _try_whole_image(network: Network, images: Sequence[Labelled]) -> None:
     """One forward pass of the first held-out image's shape: a network for squares should say so now."""
-    width, height = images[0].width, images[0].height
-    shape = network.preprocess.input_shape(width, height) if width and height else (network.side,) * 2
+    sizes = ((image.width, image.height) for image in images)
+    shapes = (network.preprocess.input_shape(w, h) for w, h in sizes if w and h)
+    # An annotation that lies about its image must not decide for the others.
+    shape = next((shape for shape in shapes if math.prod(shape) <= MAX_INPUT), (network.side,) * 2)
     try:
         with torch.no_grad():
             network(torch.zeros(1, 3, *shape))
@@ -322,13 +328,20 @@ def _checkpoint(task: Task, settings: Record) -> Record | None:
         ConfigError: it cannot be read or has other settings, or there are weights of unknown origin.
     """
     path = task.beside(".checkpoint")
-    if not path.exists():
-        if task.out.exists():
+    try:
+        there, taken = path.exists(), task.out.exists()
+    except OSError as error:
+        raise ConfigError(f"Cannot write {task.out}: {error.strerror}. Give another --out.") from error
+    if not there:
+        if taken:
             raise ConfigError(f"{task.out} exists, without a checkpoint to resume; give another --out.")
         return None
     try:
         found: Record = torch.load(path, map_location="cpu", weights_only=True)
         lines = diff(found["settings"], settings)
+        done = len(found["records"])
+        if done > task.config.epochs or (done < task.config.epochs and not found.keys() >= STATE):
+            raise ValueError("it is not whole")
     except Exception as error:  # whatever torch.load makes of a broken file
         raise ConfigError(
             f"{path} cannot be read ({type(error).__name__}); delete it to start again."

@@ -83,6 +83,8 @@ def settings_of(
     method = tree.get("method", "spatial")
     if method not in ("spatial", "channel", "saliency"):
         methods = saliency_methods(str(method))
+        if tree.get("saliency", {}).get("methods", methods) != methods:
+            raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
         method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
     # Masks forgive bf16; small differences of logits and gradients, and the benchmark's protocol, do not.
     tree = merge({"precision": "bf16" if on_gpu and method != "saliency" else "float32"}, tree)

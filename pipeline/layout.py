@@ -17,6 +17,9 @@ PAPER = "paper"
 _HEADS = {"all": "All", "difficult": "Diff"}
 _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
@@ -41,6 +44,9 @@ def notes(table: pa.Table, columns: Sequence[Column], rule: Rule) -> list[str]:
     for column in columns:
         if " #" in column.title:
             lines.append(f"{column.title}: {', '.join(run.place() for run in column.runs)}")
+    counted = {row["column"] for row in table.to_pylist()}
+    for column in (column for column in columns if column.title not in counted):
+        lines.append(f"no pair with ground truth: {', '.join(run.place() for run in column.runs)}")
     return lines + run_notes(columns)
 
 
@@ -118,8 +124,12 @@ def _as_markdown(groups: list[tuple[str, int]], heads: list[str], body: Grid, be
     titles = ["", *(title for title, width in groups for _ in range(width))]
     full = [f"{title} {head}".strip() for title, head in zip(titles, heads, strict=True)]
     lines = [full, ["---", *["---:"] * (len(heads) - 1)], *body]
-    shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([*shown, *(f"\n{line}" for line in below)]) + "\n"
+    shown = ["| " + " | ".join(_in_markdown(cell) for cell in line) + " |" for line in lines]
+    return "\n".join([*shown, *(f"\n{_in_markdown(line)}" for line in below)]) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _as_latex(groups: list[tuple[str, int]], heads: list[str], body: Grid, below: Sequence[str]) -> str:

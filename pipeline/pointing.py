@@ -133,7 +133,7 @@ def outcome(distance2: int | None, all_difficult: bool, tolerance: float) -> str
     if distance2 is None:
         return NO_GROUND_TRUTH
     # Zero counts by itself, so that tolerance 0 means inside the object (the rule of seeds 2.4).
-    return HITS if distance2 == 0 or distance2 < tolerance**2 else MISSES
+    return HITS if distance2 == 0 or distance2 < tolerance * tolerance else MISSES
 
 
 def tally(points: pa.Table, rule: Rule) -> Tally:

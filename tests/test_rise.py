@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from workers.config import Layers, RiseConfig, SaliencyConfig
 from workers.networks import IMAGENET, Network
 from workers.saliency import Batch
-from workers.saliency.rise import RandomMasks, rise
+from workers.saliency.rise import RandomMasks, probability, rise
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 30, 45
@@ -138,3 +138,10 @@ def test_the_map_is_highest_where_the_score_comes_from() -> None:
     for target, one in enumerate(maps):
         row, column = divmod(int(one.argmax()), WIDTH)
         assert 2 * (row >= h) + (column >= w) == target
+
+
+def test_a_network_of_one_class_an_image_is_not_saturated() -> None:
+    """Logits far above 10, as ImageNet networks have them: their sigmoid is 1 whatever is masked."""
+    logits = 20 + torch.rand(5, 1000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(probability(logits), logits.softmax(1))
+    torch.testing.assert_close(probability(logits[:, :20]), logits[:, :20].sigmoid())

@@ -257,7 +257,7 @@ def test_formats_hold_the_same_numbers(tmp_path: Path) -> None:
     lines = markdown.splitlines()
     assert len({line.replace(r"\|", "").count("|") for line in lines[:6]}) == 1
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["Center", "RISE", "Grad-CAM"]
-    assert r"a\_b\&c|d" in latex
+    assert r"a\_b\&c\textbar{}d" in latex
     assert r"\multicolumn{2}{c}{VOC07 test, vgg16\_voc}" in latex
     assert all(line.count("&") == 4 for line in latex.splitlines() if "RISE" in line)
     found = list(csv.DictReader(io.StringIO(render(table, "csv"))))

@@ -201,6 +201,8 @@ class RiseConfig:
     def __post_init__(self) -> None:
         if self.masks < 1 or self.cells < 1 or not 0 < self.keep < 1:
             raise ValueError("rise masks and cells must be at least 1, keep between 0 and 1")
+        if self.masks * self.cells**2 > 2**28:
+            raise ValueError(f"rise: {self.masks} masks of {self.cells}x{self.cells} cells are too many")
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,8 @@ class OcclusionConfig:
     stride: int = 16
 
     def __post_init__(self) -> None:
-        if not 1 <= self.stride <= self.window:
-            raise ValueError("occlusion stride must be at least 1 and at most the window")
+        if not 1 <= self.stride <= self.window <= 2**16:
+            raise ValueError("occlusion stride must be at least 1 and at most the window, that at most 65536")
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class Finetuner:
             for step, batch in enumerate(self._train.batches(order, epoch)):
                 self._note(batch, self.data.train)
                 for group in self._optimizer.param_groups:
-                    progress = (epoch + (step + 1) / len(order)) / self.config.epochs
+                    progress = (epoch + (step + 0.5) / len(order)) / self.config.epochs
                     group["lr"] = self.config.lr * group["scale"] * schedule(progress)
                 for indices, x in batch.groups:
                     total += self._step(x, self._labels(indices)) * len(indices)
@@ -241,7 +241,7 @@ class Finetuner:
 
 
 def schedule(progress: float) -> float:
-    """Fraction of the highest learning rate at a progress in (0, 1]: a linear rise, then half a cosine."""
+    """Fraction of the highest learning rate at a progress in (0, 1): a linear rise, then half a cosine."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2

@@ -195,11 +195,11 @@ class Worker:
         else:
             seconds = (time.perf_counter() - start) / len(items)
             for item, one in zip(items, found, strict=True):
-                if one.finite:
+                if not one.odd:
                     results += [{"seconds": seconds, **row} for row in one.rows]
                     points += one.points
                 else:
-                    odd = FloatingPointError("a score or a map became infinite or not a number")
+                    odd = FloatingPointError(f"{one.odd} became infinite or not a number")
                     failures.append(failure(item.row, "optimize", odd))
             return
         if isinstance(broken, torch.OutOfMemoryError):

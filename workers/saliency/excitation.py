@@ -21,7 +21,7 @@ from torch import Tensor
 
 from workers.saliency.batch import Batch, Maps, Method
 from workers.saliency.gradients import check_map
-from workers.saliency.trace import Rules, Trace, read, record, relu_call, trial, wide
+from workers.saliency.trace import ACTIVATIONS, Rules, Trace, read, record, relu_call, trial, wide
 from workers.split import LayerError
 
 # Units excited by less give nothing on: the quotient would overflow.
@@ -42,9 +42,9 @@ _IN_PLACE = {
 }  # fmt: skip
 _PASSING = {F.batch_norm, F.local_response_norm}
 # What it would be wrong to hand the signal on by the gradient of.
-_UNRULED = {
-    F.silu, F.gelu, F.hardswish, F.leaky_relu, F.elu, F.sigmoid, torch.sigmoid, Tensor.sigmoid,
-    F.layer_norm, F.group_norm, F.softmax, F.scaled_dot_product_attention,
+_UNRULED = ACTIVATIONS | {
+    F.sigmoid, torch.sigmoid, Tensor.sigmoid, F.hardsigmoid, F.layer_norm, F.group_norm,
+    F.softmax, torch.softmax, Tensor.softmax, F.scaled_dot_product_attention,
 }  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from workers.networks import Network
 from workers.perturbation import gaussian_kernel
 from workers.saliency.masked import chunks
 
+MAX_POINTS = 1000
+
 
 @torch.no_grad()
 def insertion_deletion(
@@ -29,9 +31,17 @@ def insertion_deletion(
 
     Returns:
         insertion and deletion, (B,) float32 in [0,1], on the device.
+
+    Raises:
+        ValueError: they would take more than MAX_POINTS steps.
     """
     height, width = inputs.shape[-2:]
     pixels, device = height * width, inputs.device
+    if pixels / step > MAX_POINTS:
+        raise ValueError(
+            f"insertion and deletion of {width}x{height} pixels by {step} take more than {MAX_POINTS} "
+            f"steps; give saliency.fidelity at least {pixels // MAX_POINTS + 1}"
+        )
     before = torch.cat([rise_blur(inputs), inputs])
     after = torch.cat([inputs, torch.zeros_like(inputs)])
     rank = _ranks(maps, height, width).repeat(2, 1, 1, 1)
@@ -39,7 +49,7 @@ def insertion_deletion(
     changed = torch.tensor([*range(0, pixels, step), pixels], device=device)
     points = torch.cartesian_prod(torch.arange(len(before), device=device), changed)
     probabilities = []
-    for part in chunks(len(points), slots):
+    for part in chunks(len(points), slots, pixels):
         row, count = points[part].unbind(1)
         shown = torch.where(rank[row] < count.view(-1, 1, 1, 1), after[row], before[row])
         probabilities.append(network(shown).softmax(1).gather(1, wanted[row, None])[:, 0])

@@ -11,24 +11,37 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workers.points import Smooth
 from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.trace import INPUT, Rules, Trace, read, record, relu_call, trial
+from workers.saliency.trace import ACTIVATIONS, INPUT, Rules, Trace, read, record, relu_call, trial
 from workers.split import LayerError
 
+# A ReLU may be written like this, but so may be anything.
+CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, Tensor.clip, F.threshold}
 AT_INPUT = Smooth(0.02, "long", "replicate")  # protocol item 12
 
 
 class ReluRules(Rules):
-    """Backward rules of ReLUs: `plain`, `deconvnet` or `guided`."""
+    """Backward rules of ReLUs: `plain`, `deconvnet` or `guided`.
+
+    Attributes:
+        others: names of the activations that were called and are no ReLUs.
+    """
 
     rule = "plain"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: set[str] = set()
 
     def replacement(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
         call = relu_call(func, args, kwargs)
         if call is None:
+            if func in ACTIVATIONS or func in CLAMPS:
+                self.others.add(func.__name__)
             return None
         y: Tensor = _Relu.apply(call.x, call.ceiling, self)
         return call.answer(y)
@@ -103,6 +116,10 @@ def _input_method(rule: str) -> Method:
         trace = trial(batch, "gradients", _record)
         if rule != "plain" and trace.rules.calls == 0:
             raise LayerError("it changes how ReLUs pass gradients back, and the network calls none")
+        others = trace.rules.others if isinstance(trace.rules, ReluRules) else set()
+        if rule != "plain" and others:
+            names = ", ".join(sorted(others))
+            raise LayerError(f"it changes how ReLUs pass gradients back, and the network also calls {names}")
         at_input(trace, rule)
 
     return Method(compute, AT_INPUT, recorded=True, check=check)

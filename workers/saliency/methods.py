@@ -69,6 +69,7 @@ def check_methods(
 
 def _trial(network: Network, config: SaliencyConfig, spatial: SpatialConfig, channel: ChannelConfig) -> Batch:
     """One image of noise, of the network's own size, and its best class."""
+    _ = network.outputs  # which says best what is wrong with a network that fails
     shape = (1, 3, network.side, network.side)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(network.device)
     with torch.no_grad():

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.masked import masked_logits
+from workers.saliency.masked import masked_scores
 from workers.spatial import pick
 
 
@@ -34,7 +34,7 @@ def occlusion(batch: Batch) -> Maps:
         return 1 - rows[index // across, :, None] * columns[index % across, None, :]
 
     whole = pick(batch.network(images.clone())[list(batch.image)], batch.targets)
-    drops = whole[:, None] - masked_logits(batch, len(rows) * across, around)
+    drops = whole[:, None] - masked_scores(batch, len(rows) * across, around, lambda logits: logits)
     summed = rows.t() @ drops.view(-1, len(rows), across) @ columns
     return Maps(summed / torch.outer(rows.sum(0), columns.sum(0)))
 

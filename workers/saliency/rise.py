@@ -15,7 +15,8 @@ from torch import Tensor
 
 from workers.config import RiseConfig
 from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.masked import chunks, masked_logits
+from workers.saliency.masked import chunks, masked_scores
+from workers.zoo import IMAGENET_CLASSES
 
 
 class RandomMasks:
@@ -57,14 +58,24 @@ def _bilinear(cells: int, length: int) -> Tensor:
     return drawn.float()
 
 
+def probability(logits: Tensor) -> Tensor:
+    """Of each class, (n,C) -> (n,C).
+
+    The softmax for ImageNet's thousand classes, of which an image has one, as in RISE's paper; the sigmoid of
+    a network that finds several, as in the benchmark (item 15). The sigmoid of an ImageNet network's logits,
+    often above 10, would be 1 under any mask, and the map would show the masks alone.
+    """
+    return logits.softmax(1) if logits.shape[1] == IMAGENET_CLASSES else logits.sigmoid()
+
+
 @torch.no_grad()
 def rise(batch: Batch) -> Maps:
-    """Maps (B,H,W) of the input's size: sum over the masks of sigmoid(logit) * mask / N."""
+    """Maps (B,H,W) of the input's size: sum over the masks of the class's probability * mask / N."""
     count, (height, width) = batch.config.rise.masks, batch.images.shape[-2:]
     masks = RandomMasks(batch.config.rise, height, width, batch.seed, batch.images.device)
-    scores = masked_logits(batch, count, masks.draw).sigmoid()
+    scores = masked_scores(batch, count, masks.draw, probability)
     maps = scores.new_zeros(len(scores), height * width)
-    for part in chunks(count, batch.slots):
+    for part in chunks(count, batch.slots, height * width):
         maps.addmm_(scores[:, part], masks.draw(part).flatten(1))
     return Maps((maps / count).view(-1, height, width))
 

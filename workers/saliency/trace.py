@@ -23,6 +23,11 @@ INPUT = ""  # no layer is called so
 
 _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLIPS = {F.hardtanh, F.hardtanh_}
+# Activations that are no ReLU: what rules for ReLUs, or for excitation, do not speak of.
+ACTIVATIONS = {
+    F.silu, F.gelu, F.hardswish, F.leaky_relu, F.elu, F.selu, F.celu, F.mish, F.softplus, F.prelu, F.tanh,
+    torch.tanh, Tensor.tanh, torch.prelu,
+}  # fmt: skip
 _IN_PLACE = {torch.relu_, Tensor.relu_, F.hardtanh_}
 
 
@@ -185,6 +190,8 @@ def trial(batch: Batch, name: str, make: Callable[[Batch], Trace]) -> Trace:
     """
     trace = shared(batch, name, make)
     network = batch.network
+    if not trace.output.isfinite().all():
+        raise LayerError("the network's output for an image of noise is not finite; check its weights")
     with torch.no_grad():  # of the module that is recorded, whose map may be of more than one place
         wanted = replace(network, module=network.dense)(batch.inputs)
     found = pool_logits(trace.output.detach())

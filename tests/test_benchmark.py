@@ -108,6 +108,11 @@ def test_settings_of_all_and_of_one_merge_by_section(tmp_path: Path) -> None:
         (['name = "a"\n[run.spatial]\nareaz = [1]'], "spatial.areaz"),
         (['name = "a"\npreset = "slow"'], "run a: preset must be fast, torchray or paper"),
         (['name = "a"\nspatial = 3'], "spatial"),
+        (['name = "a"\nmethod = "rise"\n[run.saliency]\nmethods = ["gradient"]'], "Methods are named twice"),
+        (['name = "a"\nmethod = "rise,"'], "There is no method ''"),
+        (['name = "a"\nmethod = "spatial,rise"'], "There is no method 'spatial' to compare"),
+        (['name = "a"\nmethod = "center"'], "one besides the center"),
+        (['name = "a"\nmethod = "rise,rise"'], "named once each"),
     ],
 )
 def test_bad_files_get_one_message(tmp_path: Path, runs: Sequence[str], message: str) -> None:

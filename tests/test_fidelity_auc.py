@@ -133,3 +133,8 @@ def test_the_blur_is_that_of_the_authors_of_rise() -> None:
         [ndimage.convolve(c, kernel, mode="constant") for c in image] for image in images.double().numpy()
     ]
     torch.testing.assert_close(rise_blur(images).double(), torch.from_numpy(np.array(expected)))
+
+
+def test_steps_too_many_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"more than 1000 steps; give saliency.fidelity at least 3"):
+        insertion_deletion(MEAN, randn(1, 3, 40, 60), randn(1, 4, 6), torch.tensor([0]), 1)

@@ -452,6 +452,12 @@ def test_other_settings_and_foreign_files_are_refused(
     assert "training.freeze: False -> True" in other.output
     assert "Repeat the stored options" in other.output
     checkpoint = tmp_path / "w.pth.checkpoint"
+    content = torch.load(checkpoint, weights_only=True)
+    for damage in ({"records": None}, {"records": [1] * 99}, {"model": None}):
+        torch.save({key: value for key, value in (content | damage).items() if value is not None}, checkpoint)
+        broken = call(colours, out)
+        assert broken.exit_code == 2
+        assert "cannot be read" in broken.output
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     broken = call(colours, out)
     assert broken.exit_code == 2

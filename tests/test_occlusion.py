@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from workers.config import Layers, OcclusionConfig, SaliencyConfig
 from workers.networks import IMAGENET, Network
 from workers.saliency import Batch
+from workers.saliency.masked import chunks
 from workers.saliency.occlusion import corners, occlusion
 
 
@@ -83,3 +84,11 @@ def test_one_pass_serves_all_classes_of_an_image() -> None:
         occlusion(given)
     windows = len(corners(14, 5, 3)) * len(corners(19, 5, 3))
     assert sum(sizes) == 2 + 2 * windows
+
+
+def test_one_large_image_at_a_time() -> None:
+    """However many masks there are, their inputs must not fill the memory."""
+    sizes = [part.stop - part.start for part in chunks(10, None, 2**21)]
+    assert sizes == [2] * 5
+    assert [part.stop for part in chunks(70, None, 224 * 298)] == [32, 64, 70]
+    assert [part.stop for part in chunks(3, None, 2**30)] == [1, 2, 3]

@@ -326,6 +326,29 @@ def test_transformers_and_gelus_are_refused() -> None:
                 check(network, "gradient", name)
 
 
+def test_networks_with_other_activations_beside_relus_are_refused() -> None:
+    for other in (nn.GELU(), nn.Tanh(), nn.Mish(), nn.PReLU()):
+        module = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), other, nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        mixed = network_of(module, 16, "mixed")
+        check(mixed, "gradient")
+        for name in ("deconvnet", "guided"):
+            with pytest.raises(LayerError, match=f"^{name} .* the network also calls .*leave {name} out"):
+                check(mixed, name)
+        with pytest.raises(LayerError, match=r"^mwp .*no rule for a function"):
+            check(mixed, "mwp", excitation="0")
+
+
+def test_a_network_that_gives_no_numbers_is_refused() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)) * float("nan")
+
+    with pytest.raises(LayerError, match=r"gradient .*output for an image of noise is not finite"):
+        check(network_of(Broken(), 16, "broken"), "gradient")
+
+
 def test_layers_of_no_use_are_refused() -> None:
     check(tiny(), *AT_INPUT, *AT_LAYER, cam="relu2")
     with pytest.raises(LayerError, match="has no layer 'relu3'; close: relu"):

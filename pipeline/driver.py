@@ -123,14 +123,19 @@ def start_ray(pool: Pool, threads: int) -> int:
             options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
             # Nothing but numbers passes through the object store.
             options["object_store_memory"] = 100 * 1024**2
-        _init(options)
+        init_ray(options)
     if pool.actors is not None:
         return pool.actors
     gpus = _gpus(pool)
     return (int(_resource("GPU")) * int(1 / gpus) if gpus else 0) or max(1, int(_resource("CPU")) // threads)
 
 
-def _init(options: dict[str, Any]) -> None:
+def init_ray(options: dict[str, Any]) -> None:
+    """`ray.init`, tried again on a machine too busy for it.
+
+    Raises:
+        DriverError: Ray cannot be started or reached.
+    """
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(**options)

@@ -7,11 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage import Run
 
+# Arguments of `init_ray` for a Ray that tests share in their process.
+LOCAL_RAY: dict[str, Any] = {
+    "address": "local",
+    "num_cpus": 2,
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "object_store_memory": 10**8,
+}
 EXTREMAL = [sys.executable, "-m", "jobs.cli"]
 
 

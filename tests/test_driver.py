@@ -14,14 +14,14 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import ray
-from processes import EXTREMAL, actors_below, below, run_command, start, wait_for_a_shard
+from processes import EXTREMAL, LOCAL_RAY, actors_below, below, run_command, start, wait_for_a_shard
 from rich.console import Console
 from test_worker import compute, config, timeless
 from typer.testing import CliRunner
 
 from jobs.cli import app
 from pipeline.config import DatasetConfig
-from pipeline.driver import DriverError, Pool, drive
+from pipeline.driver import DriverError, Pool, drive, init_ray
 from pipeline.prepare import prepare, worker_spec
 from pipeline.progress import ProgressReport
 from pipeline.shapes import make_shapes
@@ -42,7 +42,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+    init_ray(LOCAL_RAY)
     yield
     ray.shutdown()
 

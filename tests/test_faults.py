@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import ray
 from helpers import manifest, plan
+from processes import LOCAL_RAY
 from rehearsal import Orders, RehearsalActor
 from rich.console import Console
 
 import pipeline.driver
 import pipeline.watch
-from pipeline.driver import DriverError, Pool, Summary, drive, start_ray
+from pipeline.driver import DriverError, Pool, Summary, drive, init_ray, start_ray
 from pipeline.events import JsonFormatter
 from pipeline.progress import ProgressReport
 from storage import Kind, Run
@@ -28,14 +29,7 @@ SHARDS = 8
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     # The GPU is only a number to Ray.
-    ray.init(
-        "local",
-        num_cpus=2,
-        num_gpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=10**8,
-    )
+    init_ray({**LOCAL_RAY, "num_gpus": 1})
     yield
     ray.shutdown()
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 
 from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees, read_toml
+from pipeline.prepare import check_names
 from workers.config import Preset
-from workers.saliency import METHODS
 
 
 def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[Any] | None:
@@ -44,22 +44,6 @@ def assemble(
     return settings_of(read_toml(file) if file else {}, preset, flags, device)
 
 
-def saliency_methods(text: str) -> list[str]:
-    """Names of saliency methods, separated by commas.
-
-    Raises:
-        ConfigError: one of them is none.
-    """
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in METHODS and name != "center":
-            raise ConfigError(
-                f"There is no method {name!r} to compare. --method is spatial, channel, or several of: "
-                f"{', '.join(METHODS)}; separated by commas."
-            )
-    return names
-
-
 def settings_of(
     tree: dict[str, Any], preset: str | None, flags: dict[str, Any], device: str | None = None
 ) -> RunConfig:
@@ -82,7 +66,8 @@ def settings_of(
     tree = merge(tree, flags)
     method = tree.get("method", "spatial")
     if method not in ("spatial", "channel", "saliency"):
-        methods = saliency_methods(str(method))
+        methods = [name.strip() for name in str(method).split(",")]
+        check_names([name for name in methods if name != "center"])
         if tree.get("saliency", {}).get("methods", methods) != methods:
             raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
         method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": methods}})

@@ -3,6 +3,7 @@
 import logging
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -140,7 +141,8 @@ def _open(config: RunConfig) -> Dataset:
 
 def _check_method(config: RunConfig, network: Network) -> None:
     if config.method == "saliency":
-        _check_saliency(config, network)
+        check_names(config.saliency.methods)
+        check_methods(network, config.saliency, config.spatial, config.channel)
     if "channel" not in config.sections():
         return
     split = split_network(network, config.channel.layer)
@@ -151,14 +153,18 @@ def _check_method(config: RunConfig, network: Network) -> None:
         )
 
 
-def _check_saliency(config: RunConfig, network: Network) -> None:
-    for name in config.saliency.methods:
+def check_names(methods: Sequence[str]) -> None:
+    """Refuse names that are no saliency methods.
+
+    Raises:
+        ConfigError: with those that are.
+    """
+    for name in methods:
         if name not in METHODS:
             raise ConfigError(
-                f"There is no method {name!r}. Give spatial or channel, or methods to compare, separated by "
-                f"commas, of: {', '.join(METHODS)}."
+                f"There is no method {name!r} to compare. --method is spatial, channel, or several of: "
+                f"{', '.join(METHODS)}; separated by commas."
             )
-    check_methods(network, config.saliency, config.spatial, config.channel)
 
 
 def _warn_versions(run: Run) -> None:

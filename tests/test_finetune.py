@@ -470,6 +470,20 @@ def test_other_settings_and_foreign_files_are_refused(
     assert out.read_bytes() == b"somebody's weights"
 
 
+def test_a_single_step_trains(colours: Path, tmp_path: Path) -> None:
+    """With a rate like this one, which only shows if it is not zero."""
+    out = tmp_path / "w.pth"
+    one = call(colours, out, "--epochs", "1", "--batch", str(TRAIN), "--lr", "1000", "--freeze")
+    assert one.exit_code == 0, one.output
+    assert max(tensor.abs().max().item() for tensor in weights_of(out).values()) > 10
+
+
+def test_a_name_too_long_for_a_file_is_refused(colours: Path, tmp_path: Path) -> None:
+    refused = call(colours, tmp_path / ("a" * 300))
+    assert refused.exit_code == 2
+    assert "Give another --out" in refused.output
+
+
 def test_frozen_but_for_the_head(colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "w.pth"
     assert call(colours, out, "--freeze", "--epochs", "1", "--precision", "bf16").exit_code == 0

@@ -60,6 +60,10 @@ def test_the_distance_must_be_smaller_than_the_tolerance(
     assert outcome(distance2, False, tolerance) == expected
 
 
+def test_any_tolerance_is_a_number() -> None:
+    assert outcome(10, False, 1e200) == "hits"
+
+
 @pytest.mark.parametrize("distance2", [0, 1000, None])
 def test_pairs_with_only_difficult_objects_are_skipped(distance2: int | None) -> None:
     assert outcome(distance2, True, 15) == "skipped"

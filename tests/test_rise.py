@@ -140,8 +140,24 @@ def test_the_map_is_highest_where_the_score_comes_from() -> None:
         assert 2 * (row >= h) + (column >= w) == target
 
 
+class Sides(nn.Module):
+    """A thousand logits of 10 and more, as of ImageNet: the first for the left side, the second for the right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.shape[3] // 2
+        sides = torch.stack([x[:, 0, :, :half].mean((1, 2)), x[:, 0, :, half:].mean((1, 2))], 1)
+        return torch.cat([20 + 5 * sides, x.new_full((len(x), 998), 10.0)], 1)
+
+
 def test_a_network_of_one_class_an_image_is_not_saturated() -> None:
-    """Logits far above 10, as ImageNet networks have them: their sigmoid is 1 whatever is masked."""
-    logits = 20 + torch.rand(5, 1000, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(probability(logits), logits.softmax(1))
-    torch.testing.assert_close(probability(logits[:, :20]), logits[:, :20].sigmoid())
+    """The sigmoid of its logits is 1 under any mask, and its map would show the masks alone."""
+    network = Network("sides", Sides(), IMAGENET, None, "")
+    saliency = SaliencyConfig(methods=("rise",), rise=RiseConfig(200))
+    images, targets = torch.ones(1, 3, HEIGHT, WIDTH), torch.tensor([0, 1])
+    left, right = rise(Batch(network, images, [0, 0], targets, [1, 2], 0, Layers(), saliency)).maps
+    half = WIDTH // 2
+    difference = left - right
+    assert difference[:, :half].mean() > 0.01
+    assert difference[:, half:].mean() < -0.01
+    logits = torch.linspace(-3, 3, 20)[None]
+    torch.testing.assert_close(probability(logits), logits.sigmoid())

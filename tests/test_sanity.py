@@ -256,7 +256,6 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.saliency.methods.METHODS", table)
     monkeypatch.setattr("workers.attribution.METHODS", table)
     monkeypatch.setattr("pipeline.prepare.METHODS", table)
-    monkeypatch.setattr("jobs.options.METHODS", table)
 
 
 @pytest.fixture(scope="module")

@@ -242,6 +242,12 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
     assert "paper" not in render(compare(make_columns([other])), "markdown")
 
 
+def test_a_run_without_ground_truth_is_named(tmp_path: Path) -> None:
+    run = make(tmp_path / "none", committed=0)
+    columns = make_columns([run])
+    assert f"no pair with ground truth: {run.place()}" in notes(compare(columns), columns, Rule())
+
+
 def test_formats_hold_the_same_numbers(tmp_path: Path) -> None:
     one = make(tmp_path / "1", ["rise", "a_b&c|d"])
     two = make(tmp_path / "2", ["grad_cam"], dataset=COCO, network="resnet50_coco")

@@ -141,7 +141,7 @@ def test_the_map_is_highest_where_the_score_comes_from() -> None:
 
 
 class Sides(nn.Module):
-    """A thousand logits of 10 and more, as of ImageNet: the first for the left side, the second for the right."""
+    """A thousand logits of 10 and more, as of ImageNet: the first for the left side, the second for right."""
 
     def forward(self, x: Tensor) -> Tensor:
         half = x.shape[3] // 2

@@ -408,7 +408,7 @@ class Run:
                 return f"{path}: a retry was stopped in it; `extremal retry {self.place()}` settles it."
             if found != planned:
                 return f"{path} and its failures hold {found:g} of {planned} pairs. {self._fix(shard)}"
-            if rows[self.kind] and shard not in points:
+            if rows[self.kind] and shard not in points and self.kind != Kind.INVERSION:
                 return f"{path} has no points beside it. {self._fix(shard)}"
             return None
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Kind(str, Enum):
@@ -19,6 +19,7 @@ class Kind(str, Enum):
     SPATIAL = "spatial"
     CHANNEL = "channel"
     SALIENCY = "saliency"
+    INVERSION = "inversion"
     POINTS = "points"
     FAILURES = "failures"
 
@@ -118,6 +119,7 @@ CHANNEL = pa.schema(
         _field("a_star_soft", pa.int32(), "the same for the mask as optimized", nullable=True),
         _field("saliency_shape", _INTS, "rows, columns of the saliency map"),
         _field("saliency", _FLOATS, "eq. 11: sum of the activations weighted by the mask of a_star"),
+        _field("activations", _FLOATS, "(K) largest activation of each channel on the whole image"),
         _field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ]
 )
@@ -149,6 +151,28 @@ SALIENCY = pa.schema(
             nullable=True,
         ),
         _field("seconds", pa.float32(), "wall time of the method's batch over its pairs"),
+    ]
+)
+
+INVERSION = pa.schema(
+    [
+        *_KEY,
+        *_TARGET,
+        _field("seed", pa.int64(), "seed of this pair, hash(run seed, image, class)"),
+        _field("layer", pa.string(), "layer whose activations were inverted"),
+        _field("objective", pa.string(), "dot (eq. 12), distance (thesis eq. 2.11) or channel"),
+        _field("channel", pa.int32(), "the channel that is visualized; null for an image", nullable=True),
+        _field("a_star", pa.int32(), "channels of the mask; null if none was found", nullable=True),
+        _field("image", pa.binary(), "PNG: inversion of the whole activations, or of the channel"),
+        _field("image_masked", pa.binary(), "PNG: inversion of the masked activations", nullable=True),
+        _field("trace_steps", _INTS, "(T) iterations at which the trace was taken"),
+        _field("trace", _FLOATS, "(1 or 2,T) objective along the optimization: whole, then masked"),
+        _field("cosine", pa.float32(), "cosine of the picture's activations with those inverted"),
+        _field("cosine_masked", pa.float32(), "the same of the masked", nullable=True),
+        _field("cosine_between", pa.float32(), "cosine of the two pictures' activations", nullable=True),
+        _field("energy", _FLOATS, "(K) sum of squares of each channel's activations on the picture"),
+        _field("energy_masked", _FLOATS, "(K) the same of the masked; empty for a channel"),
+        _field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ]
 )
 
@@ -197,6 +221,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
     Kind.SPATIAL: SPATIAL,
     Kind.CHANNEL: CHANNEL,
     Kind.SALIENCY: SALIENCY,
+    Kind.INVERSION: INVERSION,
     Kind.POINTS: POINTS,
     Kind.FAILURES: FAILURES,
 }

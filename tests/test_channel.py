@@ -70,6 +70,16 @@ def test_saliency_is_equation_11() -> None:
         torch.testing.assert_close(result.saliency[i], expected)
 
 
+def test_activations_are_each_channels_largest_of_the_whole_image() -> None:
+    network, x = Net().eval(), images(2)
+    result = channel_attribution(
+        network, x, torch.tensor([0, 1, 2]), "features", [1], steps=2, image=[1, 0, 1]
+    )
+    features = network.features(x)
+    for row, image in zip(result.activations, (1, 0, 1), strict=True):
+        torch.testing.assert_close(row, torch.stack([channel.max() for channel in features[image]]))
+
+
 def test_batch_of_eight_equals_eight_of_one() -> None:
     network, x, targets = Net(16).eval(), images(8), torch.arange(8) % 4
     together = channel_attribution(network, x, targets, "features", [2, 8], steps=60)

@@ -30,6 +30,7 @@ class ChannelResult:
             channels always does.
         a_star_soft: (B,) the same for the masks as optimized, NaN if none does.
         saliency: (B,h,w) eq. 11: activations summed over channels with the mask of a_star as weights.
+        activations: (B,K) the largest of each channel over its positions, of the whole image.
         counts: the A counts. slots: most masks at once, less than asked for where memory ran out.
         config: every number used.
     """
@@ -49,6 +50,7 @@ class ChannelResult:
     a_star: Tensor
     a_star_soft: Tensor
     saliency: Tensor
+    activations: Tensor
     counts: tuple[int, ...]
     slots: int
     config: ChannelConfig
@@ -175,6 +177,7 @@ def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) 
         a_star=a_star,
         a_star_soft=first_reaching(table["reward"], sizes, full, config.tau),
         saliency=_saliency(value.float(), objective.dim, masks, sizes, a_star),
+        activations=_largest(value, objective.dim).float(),
         counts=counts,
         slots=slots,
         config=config,
@@ -185,6 +188,11 @@ def keep_largest(masks: Tensor, counts: Tensor) -> Tensor:
     """(N,K) -> binary masks that keep the counts[i] largest channels, the lowest index first in a tie."""
     rank = masks.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     return (rank < counts[:, None]).to(masks.dtype)
+
+
+def _largest(value: Tensor, dim: int) -> Tensor:
+    """(B,K) of activations with their channels in dimension dim: the largest over the other dimensions."""
+    return value.movedim(dim, 1).reshape(len(value), value.shape[dim], -1).amax(-1)
 
 
 def _saliency(value: Tensor, dim: int, masks: Tensor, sizes: Tensor, a_star: Tensor) -> Tensor:

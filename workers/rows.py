@@ -157,6 +157,7 @@ def channel_rows(result: ChannelResult) -> list[Row]:
             "energy_trace": result.energy_trace,
             "masks": result.masks,
             "saliency": result.saliency,
+            "activations": result.activations,
             "steps": result.steps,
         }
     )

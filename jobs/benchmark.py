@@ -11,9 +11,11 @@ from jobs.options import settings_of
 from jobs.run import COMPLETE, INCOMPLETE
 from jobs.several import Planned, run_all
 from jobs.table import show_table
-from pipeline.config import ConfigError, merge, read_toml
+from pipeline.config import ConfigError, DatasetConfig, NetworkConfig, merge, read_toml
 from pipeline.driver import Pool
 from pipeline.pointing import Rule
+from pipeline.table import check_seeds
+from storage import RunError
 
 EXAMPLE = "give each run as [[run]], then its name and what differs from the settings above it"
 
@@ -39,7 +41,24 @@ def read_benchmark(file: Path, device: str | None = None) -> list[Planned]:
             runs.append(Planned(name, settings_of(merge(shared, own), None, {}, device)))
         except ConfigError as error:
             raise ConfigError(f"{file}, run {name}: {error}") from error
+    _check_table(file, runs)
     return runs
+
+
+def _check_table(file: Path, runs: Sequence[Planned]) -> None:
+    """Refuse runs that will not fit into one table, before days are spent on them."""
+    averaged: dict[tuple[DatasetConfig, NetworkConfig, str], list[tuple[str, dict[str, Any]]]] = {}
+    for run in runs:
+        config = run.config
+        methods = {"spatial": ("extremal",), "channel": ("channel",), "saliency": config.saliency.methods}
+        for method in methods[config.method]:
+            key = config.dataset, config.network, method
+            averaged.setdefault(key, []).append((f"run {run.name}", config.identity()))
+    for (*_, method), members in averaged.items():
+        try:
+            check_seeds(method, members)
+        except RunError as error:
+            raise ConfigError(f"{file}: {error}") from error
 
 
 def _name(file: Path, number: int, table: Mapping[str, Any], before: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ and extremal perturbations are over three.
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -223,7 +223,7 @@ def _choose(runs: Sequence[Run], tables: Sequence[pa.Table]) -> dict[str, list[i
             chosen.setdefault(method, []).append(i)
     for method, members in chosen.items():
         if method != CENTER:
-            _check_seeds(method, [runs[i] for i in members])
+            check_seeds(method, [(runs[i].place(), runs[i].manifest["config"]) for i in members])
     if CENTER in chosen:
         chosen[CENTER] = [max(chosen[CENTER], key=lambda i: _points(tables[i], CENTER))]
     return chosen
@@ -233,29 +233,36 @@ def _points(table: pa.Table, method: str) -> int:
     return int(pc.sum(pc.equal(table["method"].cast(pa.string()), method)).as_py() or 0)
 
 
-def _check_seeds(method: str, runs: Sequence[Run]) -> None:
-    first, *others = runs
-    for run in others:
-        lines = diff(_settings(first, method), _settings(run, method))
+def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Runs of a column can be averaged for a method if they differ in their seed alone.
+
+    Args:
+        runs: name and configuration, as in run.json, of every run of the column that holds the method.
+
+    Raises:
+        RunError: they differ in a setting of the method, or two have one seed.
+    """
+    (first, config), *others = runs
+    for name, other in others:
+        lines = diff(_settings(config, method), _settings(other, method))
         if lines:
             raise RunError(
-                f"{first.place()} and {run.place()} both hold {method}, with other settings:\n  "
+                f"{first} and {name} both hold {method}, with other settings:\n  "
                 + "\n  ".join(lines)
                 + "\nOnly runs that differ in their seed are averaged; put the others into another table."
             )
-    seeds: dict[int, Run] = {}
-    for run in runs:
-        seed = run.manifest["config"].get("seed", 0)
+    seeds: dict[int, str] = {}
+    for name, other in runs:
+        seed = other.get("seed", 0)
         if seed in seeds:
             raise RunError(
-                f"{seeds[seed].place()} and {run.place()} both hold {method} with seed {seed}: give one of "
+                f"{seeds[seed]} and {name} both hold {method} with seed {seed}: give one of "
                 "them, or runs with other seeds."
             )
-        seeds[seed] = run
+        seeds[seed] = name
 
 
-def _settings(run: Run, method: str) -> dict[str, Any]:
-    config = run.manifest["config"]
+def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
     settings: Any = config
     for key in _SETTINGS.get(method, _LAYERS):
         settings = settings.get(key, {})
@@ -292,7 +299,7 @@ def _has_papers_settings(run: Run, method: str) -> bool:
     elif method == "rise":
         expected = asdict(RiseConfig())
     wanted = json.loads(json.dumps({"precision": "float32", method: expected}))
-    return bool(wanted == _settings(run, method))
+    return bool(wanted == _settings(manifest["config"], method))
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:

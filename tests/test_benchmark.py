@@ -93,6 +93,20 @@ def test_settings_of_all_and_of_one_merge_by_section(tmp_path: Path) -> None:
     assert both.config.saliency.rise.masks == 9
 
 
+def test_runs_that_would_not_fit_into_one_table_are_refused_at_the_start(tmp_path: Path) -> None:
+    clash = ['name = "a"', 'name = "b"\nseed = 1\n[run.spatial]\ngame = "delete"']
+    with pytest.raises(
+        ConfigError, match=r"run a and run b both hold extremal, with other settings:\n.*game"
+    ):
+        read_benchmark(write(tmp_path / "game.toml", tmp_path, *clash))
+    with pytest.raises(ConfigError, match="both hold extremal with seed 0"):
+        read_benchmark(write(tmp_path / "seed.toml", tmp_path, 'name = "a"', 'name = "b"'))
+    network = '[run.network]\nweights = "other.pth"'
+    limit = "[run.dataset]\nlimit = 2"
+    apart = ['name = "a"', f'name = "b"\n{network}', f'name = "c"\n{limit}', 'name = "d"\nseed = 1']
+    assert len(read_benchmark(write(tmp_path / "apart.toml", tmp_path, *apart))) == 4
+
+
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
@@ -219,7 +233,8 @@ def test_interrupted_says_how_to_resume(
         return inner(config, out, pool, console)
 
     monkeypatch.setattr(jobs.several, "execute", stopped)
-    file = write(tmp_path / "b.toml", shapes, 'name = "one"', 'name = "two"\nseed = 1', 'name = "three"')
+    names = 'name = "one"', 'name = "two"\nseed = 1', 'name = "three"\nseed = 2'
+    file = write(tmp_path / "b.toml", shapes, *names)
     result = benchmark(file, tmp_path / "out")
     assert result.exit_code == INTERRUPTED
     assert executed == ["one"]

@@ -1,5 +1,6 @@
 """Tables of the aggregators, printed for people. A rate is never shown without what it is a rate of."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,10 @@ def cell(row: Mapping[str, Any], name: str) -> str:
     return _text(row[name])
 
 
+# The space before the limits or the count of a rate.
+_BESIDE = re.compile(r"(?<=%) (?=\[)|(?<=[%\]\d]) (?=\(\d)")
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
@@ -99,12 +104,24 @@ def print_table(
     Raises:
         KeyError: a column is not in the table.
     """
+    console = console or Console()
     names = list(columns) if columns is not None else table.column_names
+    rows = [[cell(row, name) for name in names] for row in table.to_pylist()]
+    headings = names
+    if _width(names, rows) > console.width:
+        # Broken where they can be read, not where the terminal ends.
+        rows = [[_BESIDE.sub("\n", text) for text in row] for row in rows]
+        headings = [name.replace("_", "_\n") for name in names]
     # Text, not str: class names may hold the square brackets that rich takes for markup.
     grid = Table(title=Text(title), caption=None if table.num_rows else "no rows")
-    for name in names:
+    for name, heading in zip(names, headings, strict=True):
         number = _is_number(table.schema.field(name).type)
-        grid.add_column(Text(name), justify="right" if number else "left")
-    for row in table.to_pylist():
-        grid.add_row(*(Text(cell(row, name)) for name in names))
-    (console or Console()).print(grid)
+        grid.add_column(Text(heading), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    console.print(grid)
+
+
+def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters of a table whose lines are not broken."""
+    return sum(max(map(len, column)) + 3 for column in zip(names, *rows, strict=True)) + 1

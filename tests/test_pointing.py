@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import make_run
 from rich.console import Console
@@ -199,3 +200,17 @@ def test_the_report_shows_rates_with_their_counts(tmp_path: Path) -> None:
     text = console.export_text()
     for expected in ("Pointing [game]", "50.0 % (1/2)", "[b]cup[/b]", "25.0 % (2 classes)", "no rows"):
         assert expected in text
+
+
+def test_a_narrow_terminal_breaks_rates_between_their_parts_and_cuts_nothing() -> None:
+    rate = {"class_mean": [0.5], "classes_seen": [14], "class_mean_low": [0.385], "class_mean_high": [0.713]}
+    table = pa.table(
+        {"method": ["linear_approximation"], **rate, "pooled": [0.25], "hits": [1], "misses": [3]}
+    )
+    console = Console(file=io.StringIO(), record=True, width=50)
+    print_table(table, "Narrow", ["method", "class_mean", "pooled"], console)
+    text = console.export_text()
+    assert "…" not in text
+    for whole in ("50.0 %", "[38.5, 71.3]", "(14 classes)", "25.0 %", "(1/4)"):
+        assert whole in text
+    assert "50.0 % [" not in text

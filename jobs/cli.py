@@ -601,6 +601,9 @@ def finetune(
         except KeyboardInterrupt:
             typer.echo(f"\nstopped. {training.kept(task)}", err=True)
             raise typer.Exit(INTERRUPTED) from None
+    following = {"dataset": dataset, "root": root, "split": test_split, "network": network, "weights": out}
+    flags = " ".join(f"--{name} {_shown(str(value))}" for name, value in following.items())
+    typer.echo(f"done: {_shown(str(out))}. Next: extremal run {flags}")
 
 
 @app.command(epilog="**Example**\n\n`extremal demo --out /tmp/demo`")

@@ -360,6 +360,8 @@ def test_learns_writes_what_run_loads_and_says_that_nothing_is_left(colours: Pat
     out = tmp_path / "new/folder/w.pth"
     result = call(colours, out, "--epochs", "6", "--workers", "3")
     assert result.exit_code == 0, result.output
+    assert "Next: extremal run --dataset " in result.output
+    assert f"--weights {out}" in result.output
     epochs = metrics(out)["epochs"]
     assert len(epochs) == 6
     assert epochs[-1]["mean_ap"] > 0.9  # chance is the share of images with a colour, below 0.5

@@ -92,7 +92,7 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """
     names = dict(sorted((row["depth"], row["layer"]) for row in rows))
     places = {depth: i for i, depth in enumerate(names)}
-    figure = Figure(figsize=(max(6, 1.5 + 0.45 * len(names)), 5), layout="constrained")
+    figure = Figure(figsize=(max(6, 1.5 + 0.45 * len(names)) + 2.5, 5), layout="constrained")
     axis: Axes = figure.subplots()
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
@@ -108,7 +108,7 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     axis.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=8, parse_math=False)
     axis.set_xlabel("random from the output down to (layers)")
     axis.set_ylabel("rank correlation with the original's map")
-    axis.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     sink = BytesIO()
     figure.savefig(sink, dpi=DPI)
     return sink.getvalue()

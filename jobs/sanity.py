@@ -22,7 +22,7 @@ from storage.files import join, open_filesystem, printable, write_bytes
 from storage.run import parquet_bytes
 from workers.networks import load_network
 
-SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "median", "q75", "abs_mean"]
+SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
 
 
 def run_sanity(

@@ -36,9 +36,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def home() -> str:
-    """The README up to its recipes, with links as they are from docs/."""
+    """The README up to its two commands, with links as they are from docs/."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.partition("\n## Recipes")[0].replace("](docs/", "](")
+    return text.partition("\n## What it does")[0].replace("](docs/", "](")
 
 
 # --- command line ---

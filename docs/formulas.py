@@ -1,6 +1,7 @@
 """Formulas as MathML, made when the site is built: browsers draw it without any script.
 
-A hook of mkdocs. Formulas are written as GitHub reads them: a fence of the language `math`, or $`...`$ in a line.
+A hook of mkdocs. Formulas are written as GitHub reads them: a fence of the language `math`, or $`...`$
+in a line.
 """
 
 import html

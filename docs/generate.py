@@ -102,8 +102,8 @@ def configuration() -> str:
     parts = [
         "# Configuration",
         "The keys of a TOML file for `extremal run --config FILE`, made from the code. A preset "
-        "(`preset = \"fast\"`, the default, `torchray` or `paper`) gives the numbers of `[spatial]`; keys of the file "
-        "win over it, flags over the file. The whole configuration of a run stands in its `run.json`.",
+        '(`preset = "fast"`, the default, `torchray` or `paper`) gives the numbers of `[spatial]`; keys of '
+        "the file win over it, flags over the file. A run's whole configuration stands in its `run.json`.",
         *(_section(*section) for section in sections()),
     ]
     return "\n\n".join(parts) + "\n"
@@ -151,7 +151,7 @@ def explanations(of: type) -> dict[str, str]:
 
 
 def _in_preset(path: str) -> bool:
-    return path.split(".")[0] == "spatial"
+    return path.split(".", maxsplit=1)[0] == "spatial"
 
 
 def _values(path: str, field: dataclasses.Field[Any]) -> list[str]:

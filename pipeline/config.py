@@ -39,7 +39,17 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Which pairs. `root`, where they lie, is a location and no part of a run's identity."""
+    """Which pairs. `root`, where they lie, is a location and no part of a run's identity.
+
+    Attributes:
+        name: of the dataset's layout.
+        root: folder or URI.
+        split: 2007:test of voc, val2014 of coco, test of shapes; of imagenet a sub-folder.
+        labels: imagenet: file of labels (`file,label`) for a flat folder.
+        difficult_list: voc: file of the Difficult subset; None = by the rule.
+        target: folder: output to explain; None = the network's own top-1.
+        limit: only the first pairs; None = all.
+    """
 
     name: DatasetName
     root: str = ""
@@ -59,8 +69,14 @@ class NetworkConfig:
     """Which network. `weights`, a location, is identified by the hash of what it holds.
 
     Attributes:
+        name: torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function.
+        weights: file of a state_dict, name of torchvision weights, or random; None = torchvision's.
+        resize: short side of the image, pixels; None = as the weights ask.
+        crop: central square, pixels; 0 = the whole image; None = as the weights ask, whole for voc and coco.
+        mean, std: of the RGB colours in 0 to 1 that the input is normalised by; None = as the weights ask.
         randomized: weight layers, counted from the output, that are re-initialised by draws of
             `randomize_seed`: the sanity check's (EP-11).
+        randomize_seed: of those draws.
     """
 
     name: str
@@ -82,6 +98,8 @@ class RunConfig:
     """Everything that decides the result of a run.
 
     Attributes:
+        method: what is computed for each pair; `saliency` compares the methods of its section.
+        seed: of everything random.
         precision: of the network: float32, or bf16 for autocast with masks and optimizer in float32.
         batch: pairs whose masks form one queue. Rounding depends on it, so it is part of the identity;
             what shares a batch is fixed by the plan, never by actors or shards.

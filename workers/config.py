@@ -33,11 +33,13 @@ class Schedule:
         weight: lambda, in logits per mean squared mask difference.
         weight_rule: `growing` weight * growth**t; `doubling` weight doubled at 1/3 and 2/3 of the steps;
             `ramp` from 0 to weight over the first ramp steps; `geometric` from weight to final.
+        growth: of a growing weight. ramp: steps of a ramp. final: end of a geometric weight.
         hold: part of the steps, at the end, in which a geometric weight stays final and lr decays.
         decay: fraction of lr left at the end of `hold`, linearly.
         optimizer: sgd or adam. second: Adam's second beta.
         settle: a problem ends early once its reward has changed by less than this fraction (of at least
             one logit), and its area term by less than this, in `check` iterations; 0 = never.
+        check: iterations between two looks.
     """
 
     steps: int
@@ -207,7 +209,11 @@ class RiseConfig:
 
 @dataclass(frozen=True)
 class OcclusionConfig:
-    """Occlusion: the drop of the logit under a sliding square of the mean colour; pixels of the input."""
+    """Occlusion: the drop of the logit under a sliding square of the mean colour.
+
+    Attributes:
+        window: side of the square, pixels of the input. stride: pixels between two places of it.
+    """
 
     window: int = 48
     stride: int = 16

@@ -1,0 +1,255 @@
+"""Pages made when the site is built: home from the README, the reference from the code.
+
+A hook of mkdocs (`hooks:` in mkdocs.yml). Nothing is written to disk, so the pages cannot grow old.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import storage
+import workers
+import workers.saliency
+from jobs.cli import app
+from pipeline.config import RunConfig
+from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS
+from workers.config import spatial_preset
+
+ROOT = Path(__file__).resolve().parents[1]
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+PRESETS = ("fast", "torchray", "paper")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to those of docs/."""
+    for path, make in PAGES.items():
+        files.append(File.generated(config, path, content=make()))
+    return files
+
+
+def home() -> str:
+    """The README up to its two commands, with links as they are from docs/."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text.partition("\n## What it does")[0].replace("](docs/", "](")
+
+
+# --- command line ---
+
+
+def command_line() -> str:
+    """Every command with its usage, options, defaults and examples."""
+    group: Any = typer.main.get_command(app)
+    parts = [
+        "# Command line",
+        "Made from the code of the commands; `extremal COMMAND --help` says the same.",
+        _options(group),
+        *(_command(name, group.commands[name]) for name in group.commands),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _command(name: str, command: Any) -> str:
+    with command.make_context(f"extremal {name}", [], resilient_parsing=True) as context:
+        usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    return "\n\n".join(
+        [
+            f"## extremal {name}",
+            f"```text\n{usage}\n```",
+            _plain(inspect.cleandoc(command.help or "")),
+            _options(command),
+            inspect.cleandoc(command.epilog or ""),
+        ]
+    )
+
+
+def _options(command: Any) -> str:
+    kinds = get_type_hints(command.callback)
+    rows = [
+        [_names(param), _type(kinds[param.name]), _default(param), _plain(param.help or "")]
+        for param in command.params
+        if param.name in kinds
+    ]
+    return _table(["option", "type", "default", ""], rows)
+
+
+def _names(param: Any) -> str:
+    if param.param_type_name == "argument":
+        return f"`{param.metavar or param.name}`"
+    return ", ".join(f"`{name}`" for name in [*param.opts, *param.secondary_opts])
+
+
+def _default(param: Any) -> str:
+    if param.required:
+        return "required"
+    if getattr(param, "is_flag", False):
+        return f"`{param.opts[0]}`" if param.default else ""
+    return "" if param.default is None else f"`{param.default}`"
+
+
+# --- configuration ---
+
+
+def configuration() -> str:
+    """Every key of a run's configuration, by the section of the TOML file that holds it."""
+    parts = [
+        "# Configuration",
+        "The keys of a TOML file for `extremal run --config FILE`, made from the code. A preset "
+        '(`preset = "fast"`, the default, `torchray` or `paper`) gives the numbers of `[spatial]`; keys of '
+        "the file win over it, flags over the file. A run's whole configuration stands in its `run.json`.",
+        *(_section(*section) for section in sections()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(of: type = RunConfig, path: str = "") -> Iterator[tuple[str, type]]:
+    """(dotted path in TOML, dataclass) of the configuration and of every section below it."""
+    yield path, of
+    for name, kind in get_type_hints(of).items():
+        if dataclasses.is_dataclass(kind):
+            yield from sections(kind, f"{path}.{name}".lstrip("."))
+
+
+def _section(path: str, of: type) -> str:
+    head = inspect.getdoc(of) or ""
+    rows = [
+        [f"`{field.name}`", _type(kind), *_values(path, field), _plain(explanations(of).get(field.name, ""))]
+        for field in dataclasses.fields(of)
+        if not dataclasses.is_dataclass(kind := get_type_hints(of)[field.name])
+    ]
+    columns = PRESETS if _in_preset(path) else ("default",)
+    return "\n\n".join(
+        [
+            f"## [{path}]" if path else "## Top level",
+            _plain(head.partition("\nAttributes:")[0].strip()),
+            _table(["key", "type", *columns, ""], rows),
+        ]
+    )
+
+
+def explanations(of: type) -> dict[str, str]:
+    """What the docstring of a dataclass says of each of its fields.
+
+    An entry is `name: text`, or `name, name: text`; a further one may follow in the same line.
+    """
+    text = (inspect.getdoc(of) or "").partition("\nAttributes:")[2].partition("\nRaises:")[0]
+    name = "|".join(field.name for field in dataclasses.fields(of))
+    starts = list(re.finditer(rf"(?:^ +|\. )((?:{name})(?:, (?:{name}))*): ", text, re.MULTILINE))
+    found = {}
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    for start, end in zip(starts, ends, strict=False):
+        for one in start[1].split(", "):
+            found[one] = " ".join(text[start.end() : end].split())
+    return found
+
+
+def _in_preset(path: str) -> bool:
+    return path.split(".", maxsplit=1)[0] == "spatial"
+
+
+def _values(path: str, field: dataclasses.Field[Any]) -> list[str]:
+    if _in_preset(path):
+        return [_value(getattr(_at(spatial_preset(preset), path), field.name)) for preset in PRESETS]
+    if not path or path in ("dataset", "network"):
+        missing = field.default is dataclasses.MISSING
+        return ["required" if missing else _value(field.default)]
+    first, _, rest = path.partition(".")
+    default = RunConfig.__dataclass_fields__[first].default_factory()  # type: ignore[misc]
+    return [_value(getattr(_at(default, f"{first}.{rest}"), field.name))]
+
+
+def _at(section: Any, path: str) -> Any:
+    for name in [part for part in path.split(".")[1:] if part]:
+        section = getattr(section, name)
+    return section
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(repr, value))}]`".replace("'", '"')
+    return f"`{value!r}`".replace("'", '"')
+
+
+def _type(kind: Any) -> str:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return ", ".join(f'`"{value}"`' for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_type(one) for one in arguments if one is not NoneType)
+    if origin in (tuple, list):
+        return f"list of {_type(arguments[0])}"
+    return _TYPES[kind]
+
+
+# --- schemas ---
+
+
+def schemas() -> str:
+    """Every column of every table of a run."""
+    tables = {
+        "plan.parquet": PLAN,
+        **{f"{kind.value}/*.parquet": schema for kind, schema in SCHEMAS.items()},
+    }
+    parts = [
+        "# Tables of a run",
+        f"Schema {SCHEMA_VERSION}, made from `storage/schema.py`. `pair` joins the tables.",
+        _plain(inspect.cleandoc(inspect.getmodule(storage.schema).__doc__ or "")),
+    ]
+    for name, schema in tables.items():
+        rows = [
+            [f"`{f.name}`", f"`{f.type}`", "yes" if f.nullable else "", _plain(f.metadata[b"doc"].decode())]
+            for f in schema
+        ]
+        parts += [f"## {name}", _table(["column", "type", "null", ""], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+# --- Python ---
+
+
+def python() -> str:
+    """Directives of mkdocstrings for every public name."""
+    public = {
+        "workers": workers.__all__,
+        "workers.saliency": workers.saliency.__all__,
+        "pipeline.masks": ["draw_masks"],
+        "storage": storage.__all__,
+    }
+    parts = ["# Python", "What may be imported; the rest may change between versions."]
+    for module, names in public.items():
+        parts += [f"## {module}", *(f"::: {module}.{name}" for name in names)]
+    return "\n\n".join(parts) + "\n"
+
+
+# --- Markdown ---
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text of a docstring or a help as Markdown: what is not in backticks means itself."""
+    parts = text.split("`")
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"([*|\[\]<])", r"\\\1", parts[i])
+    return "`".join(parts)
+
+
+PAGES = {
+    "index.md": home,
+    "reference/command-line.md": command_line,
+    "reference/configuration.md": configuration,
+    "reference/schemas.md": schemas,
+    "reference/python.md": python,
+}

@@ -353,9 +353,8 @@ def retry(
         from jobs.run import retry as retry_failed
 
         pool = _pool(actors, gpus_per_actor, device)
-        code = _stoppable(
-            uri, lambda: retry_failed(uri, root, weights, pool, _console(stderr=True), channels)
-        )
+        console = _console(stderr=True)
+        code = _stoppable(uri, lambda: retry_failed(uri, root, weights, pool, console, channels))
     raise typer.Exit(code)
 
 

@@ -29,6 +29,7 @@ DIFFERENCE_COLUMNS = [
 ]
 MONOTONICITY_COLUMNS = ["n", "passed", "failed", "vacuous", "pass_of_tested", "pass_of_all"]
 CURVE_COLUMNS = ["kept", "area", "score_mean", "normalised_mean", "normalised_median", "flat"]
+COSINE_COLUMNS = ["layer", "objective", "cosine", "cosine_masked", "cosine_between"]
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
 
 
@@ -101,7 +102,7 @@ def _fidelity(run: Run, way: Blocks, console: Console) -> dict[str, pa.Table]:
 def _inversions(run: Run, way: Blocks, console: Console) -> dict[str, pa.Table]:
     table = mean_cosines(run)
     title = "Cosine of a picture's activations with those inverted, and of the two pictures of a pair"
-    print_table(table, title, console=console)
+    print_table(table, title, COSINE_COLUMNS, console)
     return {"inversions": table}
 
 

@@ -77,9 +77,8 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
             f"target {config.dataset.target}: {network.name} has outputs 0 to {network.outputs - 1}."
         )
     model = _model(network)
-    source = (
-        _inverted(config, network, model) if config.method == "inversion" else _explained(config, network)
-    )
+    inverts = config.method == "inversion"
+    source = _inverted(config, network, model) if inverts else _explained(config, network)
     plan = source.plan
     # The pairs belong to the identity: a list that changed since would not fit the committed shards.
     identity = {
@@ -101,7 +100,7 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         )
     for name, count in plan.excluded.items():
         log.warning("%d pairs of class %s are left out: the network has no output for it", count, name)
-    if config.method != "inversion":  # the channel run has shown it its images
+    if not inverts:  # the channel run has shown it its images
         _try_shape(network, plan.table)
     manifest = {
         **identity,

@@ -29,7 +29,7 @@ def measure(name: str, layer: str, pictures: int, steps: int, rounds: int, devic
     images = torch.randn(pictures, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
     labels = torch.zeros(pictures, dtype=torch.long, device=device)
     targets = split.head(images).value.float()
-    few, many = InversionConfig(steps=FEW), InversionConfig(steps=FEW + steps)
+    many = InversionConfig(steps=FEW + steps)
 
     def run(config: InversionConfig) -> float:
         work = lambda: invert(network, split, targets, range(pictures), config=config)  # noqa: E731
@@ -37,7 +37,7 @@ def measure(name: str, layer: str, pictures: int, steps: int, rounds: int, devic
 
     bare(network, images, labels)
     still = replace(many, jitter=0, scale=0, rotation=0, parameterization="pixel")
-    found: dict[str, list[float]] = {"defaults": [], "pixel, shaken by nothing": []}
+    found: dict[str, list[float]] = {"defaults": [], "pixels, not shaken": []}
     for _ in range(rounds):
         for row, config in zip(found.values(), (many, still), strict=True):
             unit = seconds(lambda: bare(network, images, labels), network.device)
@@ -47,7 +47,7 @@ def measure(name: str, layer: str, pictures: int, steps: int, rounds: int, devic
         "passes_per_step": {
             key: {"median": statistics.median(t), "least": min(t), "most": max(t)} for key, t in found.items()
         },
-        "passes_per_picture": many.steps and InversionConfig().steps * statistics.median(found["defaults"]),
+        "passes_per_picture": InversionConfig().steps * statistics.median(found["defaults"]),
     }  # fmt: skip
 
 

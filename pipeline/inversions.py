@@ -39,7 +39,9 @@ def open_channels(config: RunConfig) -> Run:
         raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
     run = Run.open(config.inversion.channels)
     if run.kind != Kind.CHANNEL:
-        raise RunError(f"{run.place()} is a {run.kind.value} run; --channels takes one of --method channel.")
+        raise RunError(
+            f"{run.place()} holds {run.kind.value} results; --channels takes one of --method channel."
+        )
     if missing := len(run.missing()):
         raise RunError(
             f"{missing} shards of {run.place()} are missing: repeat its `extremal run` command first."

@@ -23,27 +23,29 @@ from workers.inversion import invert
 FEW = 2
 
 
-def measure(name: str, layer: str, pictures: int, steps: int, rounds: int, device: str) -> dict[str, object]:
-    network = load_network(name, "random", resize=224, crop=224).to(device)
-    split = split_network(network, layer)
+def measure(
+    network: str, layer: str, pictures: int, steps: int, rounds: int, device: str
+) -> dict[str, object]:
+    net = load_network(network, "random", resize=224, crop=224).to(device)
+    split = split_network(net, layer)
     images = torch.randn(pictures, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
     labels = torch.zeros(pictures, dtype=torch.long, device=device)
     targets = split.head(images).value.float()
     many = InversionConfig(steps=FEW + steps)
 
     def run(config: InversionConfig) -> float:
-        work = lambda: invert(network, split, targets, range(pictures), config=config)  # noqa: E731
-        return seconds(work, network.device)
+        work = lambda: invert(net, split, targets, range(pictures), config=config)  # noqa: E731
+        return seconds(work, net.device)
 
-    bare(network, images, labels)
+    bare(net, images, labels)
     still = replace(many, jitter=0, scale=0, rotation=0, parameterization="pixel")
     found: dict[str, list[float]] = {"defaults": [], "pixels, not shaken": []}
     for _ in range(rounds):
         for row, config in zip(found.values(), (many, still), strict=True):
-            unit = seconds(lambda: bare(network, images, labels), network.device)
+            unit = seconds(lambda: bare(net, images, labels), net.device)
             row.append((run(config) - run(replace(config, steps=FEW))) / steps / unit)
     return {
-        "network": name, "layer": layer, "pictures": pictures, "device": device, "torch": torch.__version__,
+        "network": network, "layer": layer, "pictures": pictures, "device": device, "torch": torch.__version__,
         "passes_per_step": {
             key: {"median": statistics.median(t), "least": min(t), "most": max(t)} for key, t in found.items()
         },
@@ -60,4 +62,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
-    print(json.dumps(measure(**{**vars(chosen), "name": vars(chosen).pop("network")}), indent=1))
+    print(json.dumps(measure(**vars(chosen)), indent=1))

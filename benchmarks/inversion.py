@@ -45,7 +45,8 @@ def measure(
             unit = seconds(lambda: bare(net, images, labels), net.device)
             row.append((run(config) - run(replace(config, steps=FEW))) / steps / unit)
     return {
-        "network": network, "layer": layer, "pictures": pictures, "device": device, "torch": torch.__version__,
+        "network": network, "layer": layer, "pictures": pictures, "device": device,
+        "torch": torch.__version__,
         "passes_per_step": {
             key: {"median": statistics.median(t), "least": min(t), "most": max(t)} for key, t in found.items()
         },

@@ -157,7 +157,7 @@ def _inverted(config: RunConfig, network: Network, model: dict[str, Any]) -> _So
     plan = lay_out(rows, config.dataset.root, network.preprocess, config)
     return _Source(
         plan,
-        config.dataset.root,
+        open_root(config.dataset.root).root,
         channels.manifest["dataset"]["classes"],
         {"channels": channels.manifest["config_hash"]},
         {"channels": channels.place()},

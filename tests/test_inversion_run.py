@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 from test_worker import SETTINGS, compute, timeless
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from jobs.options import assemble
 from jobs.scores import show_scores
 from jobs.status import show_status
@@ -294,6 +296,20 @@ def test_status_score_and_compact(run: Run, capsys: pytest.CaptureFixture[str]) 
         assert row[name] == pytest.approx(np.mean([r[name] for r in rows]))
     (path, *_) = list(compact(run))
     assert pa.parquet.read_table(path)["image"][0].as_py() == rows[0]["image"]
+
+
+def test_mistakes_on_the_command_line_get_one_message(channels: Run, tmp_path: Path) -> None:
+    for arguments, message in (
+        ([], "give --channels RUN"),
+        (["--channels", str(tmp_path)], "No run at"),
+        (["--channels", channels.uri, "--subject", "classes"], "inversion.subject"),
+        (["--channels", channels.uri, "--layer", "block3"], "channel.layer: block4 -> block3"),
+    ):
+        out = ["--out", str(tmp_path / "run"), "--device", "cpu"]
+        result = CliRunner().invoke(app, ["run", "--method", "inversion", *arguments, *out])
+        assert result.exit_code == 2
+        assert message in result.output
+        assert "Traceback" not in result.output
 
 
 def test_means_of_nothing_are_an_empty_table(channels: Run, tmp_path: Path) -> None:

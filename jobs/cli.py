@@ -36,18 +36,23 @@ Weights = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="spatial, channel, or saliency methods to compare, such as grad_cam,rise,extremal. "
+        help="spatial, channel, inversion, or saliency methods to compare, such as grad_cam,rise,extremal. "
         "[default: spatial]"
     ),
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer for --method channel. [default: inception4d]")]
+Channels = Annotated[
+    str | None, typer.Option(metavar="RUN", help="The finished channel run of --method inversion.")
+]
 Areas = Annotated[str | None, typer.Option(help="Fractions to keep. [default: 0.05,0.1,0.2,0.4,0.6,0.8]")]
 Counts = Annotated[str | None, typer.Option(help="Channels to keep, e.g. 1,10,50. [default: the paper's]")]
 Game = Annotated[str | None, typer.Option(help="preserve, delete or hybrid. [default: preserve]")]
 PresetName = Annotated[str | None, typer.Option("--preset", help="fast, torchray or paper. [default: fast]")]
 Steps = Annotated[
     int | None,
-    typer.Option(help="Iterations. [default: fast 100, torchray 800, paper 1600; channel 300]"),
+    typer.Option(
+        help="Iterations. [default: fast 100, torchray 800, paper 1600; channel 300; inversion 256]"
+    ),
 ]
 Resize = Annotated[int | None, typer.Option(help="Short side of the image, pixels. [default: the weights']")]
 Crop = Annotated[
@@ -127,6 +132,8 @@ def _explained() -> Iterator[None]:
     "--layer inception4d --out runs/channels`\n\n"
     "`extremal run --dataset voc --root data --split 2007:test --network vgg16 "
     "--method gradient,guided,grad_cam,rise --out runs/voc-methods`\n\n"
+    "`extremal run --method inversion --channels runs/channels --limit 20 --out runs/inversions`\n\n"
+    "`extremal run --method inversion --channels runs/channels --subject channels --out runs/pictures`\n\n"
     "`extremal run --config voc.toml --steps 200 --actors 4`\n\n"
     "The same command again continues a run that was stopped anywhere.\n\n"
     "Exit codes: 0 complete, 1 shards missing or not one result, 2 bad input, 130 interrupted, "
@@ -145,6 +152,11 @@ def run(
     weights: Weights = None,
     method: Method = None,
     layer: Layer = None,
+    channels: Channels = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(help="What to invert: pairs, or channels, the largest of each class. [default: pairs]"),
+    ] = None,
     areas: Areas = None,
     counts: Counts = None,
     game: Game = None,
@@ -187,6 +199,7 @@ def run(
         "method": method,
         "spatial": {"game": game},
         "channel": {"layer": layer},
+        "inversion": {"channels": channels, "subject": subject},
         "seed": seed,
         "precision": precision,
         "batch": batch,
@@ -325,6 +338,12 @@ def retry(
     weights: Annotated[
         str | None, typer.Option(help="Weights, if they have moved. [default: as they were]")
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="The channel run of inversions, if it has moved. [default: as it was]"
+        ),
+    ] = None,
     actors: Actors = None,
     gpus_per_actor: GpusPerActor = 1.0,
     device: Device = None,
@@ -334,7 +353,8 @@ def retry(
         from jobs.run import retry as retry_failed
 
         pool = _pool(actors, gpus_per_actor, device)
-        code = _stoppable(uri, lambda: retry_failed(uri, root, weights, pool, _console(stderr=True)))
+        console = _console(stderr=True)
+        code = _stoppable(uri, lambda: retry_failed(uri, root, weights, pool, console, channels))
     raise typer.Exit(code)
 
 

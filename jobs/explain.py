@@ -28,8 +28,8 @@ def explain(
         ImageError, NetworkError, LayerError, ConfigError: with the fix.
         OSError: `out` cannot be written.
     """
-    if config.method == "saliency":
-        raise ConfigError("explain draws the masks of --method spatial or channel; compare methods by a run.")
+    if config.method not in ("spatial", "channel"):
+        raise ConfigError("explain draws the masks of --method spatial or channel; others need a run.")
     network = load_network(**network_arguments)  # type: ignore[arg-type]
     network = replace(network, precision=config.precision)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,12 +1,14 @@
 """From a TOML file and flags to a RunConfig: preset < file < flags."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees, read_toml
-from pipeline.prepare import check_names
+from pipeline.prepare import check_names, stored_config
+from storage import Run
 from workers.config import Preset
 
 
@@ -45,7 +47,7 @@ def assemble(
 
 
 def settings_of(
-    tree: dict[str, Any], preset: str | None, flags: dict[str, Any], device: str | None = None
+    given: dict[str, Any], preset: str | None, flags: dict[str, Any], device: str | None = None
 ) -> RunConfig:
     """The configuration of a run from the content of a file; see `assemble`.
 
@@ -54,26 +56,46 @@ def settings_of(
     """
     if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
         raise ConfigError(f"--device is cpu or cuda, not {device!r}.")
-    chosen = preset or tree.pop("preset", None) or "fast"
-    tree.pop("preset", None)
+    chosen = preset or given.pop("preset", None) or "fast"
+    given.pop("preset", None)
     try:
         base = method_trees(cast(Preset, chosen))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     on_gpu = device.startswith("cuda") if device else torch.cuda.is_available()
-    tree = merge(base, tree)
     steps = flags.pop("steps", None)
-    tree = merge(tree, flags)
-    method = tree.get("method", "spatial")
-    if method not in ("spatial", "channel", "saliency"):
+    given = merge(given, flags)
+    method = given.get("method", "spatial")
+    if method == "inversion":
+        base = merge(base, _of_channels(given))
+    tree = merge(base, given)
+    if method not in ("spatial", "channel", "saliency", "inversion"):
         methods = [name.strip() for name in str(method).split(",")]
         check_names([name for name in methods if name != "center"])
         if tree.get("saliency", {}).get("methods", methods) != methods:
             raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
         method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
     # Masks forgive bf16; small differences of logits and gradients, and the benchmark's protocol, do not.
-    tree = merge({"precision": "bf16" if on_gpu and method != "saliency" else "float32"}, tree)
+    forgiving = method in ("spatial", "channel")
+    tree = merge({"precision": "bf16" if on_gpu and forgiving else "float32"}, tree)
     if steps is not None:
-        study = "channel" if method == "channel" else "spatial"  # of saliency methods, extremal takes steps
-        tree = merge(tree, {study: {"schedule": {"steps": steps}}})
+        tree = merge(tree, _with_steps(method, steps))
     return build_config(tree)
+
+
+def _with_steps(method: str, steps: int) -> dict[str, Any]:
+    if method == "inversion":
+        return {"inversion": {"steps": steps}}
+    study = "channel" if method == "channel" else "spatial"  # of saliency methods, extremal takes steps
+    return {study: {"schedule": {"steps": steps}}}
+
+
+def _of_channels(given: dict[str, Any]) -> dict[str, Any]:
+    """What an inversion takes over from its channel run, for file and flags to override."""
+    place, network = given.get("inversion", {}).get("channels"), given.get("network", {})
+    if not place:
+        raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
+    stored = stored_config(Run.open(str(place)), given.get("dataset", {}).get("root"), network.get("weights"))
+    tree = {name: asdict(getattr(stored, name)) for name in ("dataset", "network", "channel")}
+    del tree["dataset"]["limit"]  # of its pairs; an inversion's is of its own
+    return tree | {"seed": stored.seed}

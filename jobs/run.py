@@ -51,11 +51,19 @@ def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[
     return run, _conclude(run, summary, console)
 
 
-def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: Console) -> int:
+def retry(
+    uri: str,
+    root: str | None,
+    weights: str | None,
+    pool: Pool,
+    console: Console,
+    channels: str | None = None,
+) -> int:
     """Compute the failed pairs of a run again, and no others; their rows move to the results.
 
     Args:
-        root, weights: where dataset and weights lie now; None = where they were.
+        root, weights, channels: where dataset, weights and the channel run of inversions lie now; None =
+            where they were.
 
     Returns:
         The exit code: as of `execute`.
@@ -66,7 +74,7 @@ def retry(uri: str, root: str | None, weights: str | None, pool: Pool, console: 
     """
     check_device(pool)
     run = Run.open(uri)
-    config = stored_config(run, root, weights)
+    config = stored_config(run, root, weights, channels)
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
     if not failed:
         console.print(f"no pair of {run.place()} has failed", soft_wrap=True)

@@ -11,6 +11,7 @@ from pipeline.bootstrap import bootstrap, counted_points, differences, gather, w
 from pipeline.classes import class_channels
 from pipeline.curves import curves
 from pipeline.fidelity import fidelity
+from pipeline.inversions import mean_cosines
 from pipeline.monotonicity import monotonicity, monotonicity_summary
 from pipeline.pointing import Rule, pointing, pointing_summary
 from pipeline.report import print_table
@@ -28,6 +29,7 @@ DIFFERENCE_COLUMNS = [
 ]
 MONOTONICITY_COLUMNS = ["n", "passed", "failed", "vacuous", "pass_of_tested", "pass_of_all"]
 CURVE_COLUMNS = ["kept", "area", "score_mean", "normalised_mean", "normalised_median", "flat"]
+COSINE_COLUMNS = ["layer", "objective", "cosine", "cosine_masked", "cosine_between"]
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
 
 
@@ -40,7 +42,8 @@ def show_scores(uri: str, rule: Rule, console: Console) -> None:
     run = Run.open(uri)
     _warn_incomplete(run, console)
     with blocks() as way:
-        written = _pointing(run, rule, way, console)
+        # Inversions point at nothing.
+        written = {} if run.kind == Kind.INVERSION else _pointing(run, rule, way, console)
         for show in _OTHERS[run.kind]:
             written |= show(run, way, console)
     for name, table in written.items():
@@ -96,10 +99,18 @@ def _fidelity(run: Run, way: Blocks, console: Console) -> dict[str, pa.Table]:
     return {"fidelity": table}
 
 
+def _inversions(run: Run, way: Blocks, console: Console) -> dict[str, pa.Table]:
+    table = mean_cosines(run)
+    title = "Cosine of a picture's activations with those inverted, and of the two pictures of a pair"
+    print_table(table, title, COSINE_COLUMNS, console)
+    return {"inversions": table}
+
+
 _OTHERS: dict[Kind, list[Callable[[Run, Blocks, Console], dict[str, pa.Table]]]] = {
     Kind.SPATIAL: [_monotonicity, _curves],
     Kind.CHANNEL: [_monotonicity],
     Kind.SALIENCY: [_fidelity],
+    Kind.INVERSION: [_inversions],
 }
 
 

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from storage.files import printable, split
 from workers.config import (
     ChannelConfig,
+    InversionConfig,
     Layers,
     MaskConfig,
     OcclusionConfig,
@@ -29,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Method = Literal["spatial", "channel", "saliency"]
+Method = Literal["spatial", "channel", "saliency", "inversion"]
 DatasetName = Literal["imagenet", "voc", "coco", "folder", "shapes"]
 
 
@@ -114,6 +115,7 @@ class RunConfig:
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     channel: ChannelConfig = field(default_factory=ChannelConfig)
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    inversion: InversionConfig = field(default_factory=InversionConfig)
     seed: int = 0
     precision: Precision = "float32"
     batch: int = 16
@@ -133,12 +135,13 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """What must agree for a run to be continued: no locations, no settings of the other method."""
         tree: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
-        for section, key in (("dataset", "root"), ("network", "weights")):
+        for section, key in (("dataset", "root"), ("network", "weights"), ("inversion", "channels")):
             del tree[section][key]
+        del tree["inversion"]["objective" if self.inversion.subject == "channels" else "per_class"]
         for key in ("labels", "difficult_list"):
             if tree["dataset"][key] is not None:
                 tree["dataset"][key] = split(tree["dataset"][key])[1]
-        for section in {"spatial", "channel", "saliency"} - self.sections():
+        for section in {"spatial", "channel", "saliency", "inversion"} - self.sections():
             del tree[section]
         if self.method == "saliency":
             for method in {"rise", "occlusion"} - {*self.saliency.methods}:
@@ -147,6 +150,8 @@ class RunConfig:
 
     def sections(self) -> set[str]:
         """The sections of settings that the run's method reads."""
+        if self.method == "inversion":
+            return {"inversion", "channel"}  # of the channel run
         if self.method != "saliency":
             return {self.method}
         inner = {"extremal": "spatial", "channel": "channel"}
@@ -156,7 +161,7 @@ class RunConfig:
 # Said here and not in the classes, so that workers do not need pydantic.
 _SECTIONS = (
     RunConfig, DatasetConfig, NetworkConfig, SpatialConfig, ChannelConfig, SaliencyConfig,
-    MaskConfig, Schedule, Layers, RiseConfig, OcclusionConfig,
+    InversionConfig, MaskConfig, Schedule, Layers, RiseConfig, OcclusionConfig,
 )  # fmt: skip
 for _section in _SECTIONS:
     setattr(_section, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -102,16 +102,22 @@ def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: Ru
     """
     mapping = class_targets(dataset, outputs)
     excluded: Counter[str] = Counter()
-    rows = islice(_rows(dataset, mapping, excluded), config.dataset.limit)
+    plan = lay_out(_rows(dataset, mapping, excluded), dataset.root, preprocess, config)
+    return replace(plan, excluded=dict(sorted(excluded.items())))
+
+
+def lay_out(rows: Iterator[Row], root: str, preprocess: Preprocess, config: RunConfig) -> Plan:
+    """The plan of rows without pair, batch and shard, as many of them as the configuration's limit."""
+    rows = islice(rows, config.dataset.limit)
     layout = _Layout(config.batch, config.shard_size)
     digest = hashlib.sha256()
-    images = open_root(dataset.root)
+    images = open_root(root)
     while chunk := list(islice(rows, CHUNK)):
         digest.update(json.dumps(chunk).encode())
         for row in chunk:
             layout.add(_shape(row, images, preprocess), row)
     table, shards = layout.finish()
-    return Plan(table, shards, dict(sorted(excluded.items())), digest.hexdigest())
+    return Plan(table, shards, {}, digest.hexdigest())
 
 
 def _rows(dataset: Dataset, mapping: dict[int, tuple[int, ...]], excluded: Counter[str]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ import logging
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import torch
 
 from pipeline.config import ConfigError, RunConfig, build_config, merge
 from pipeline.datasets import Dataset, open_dataset, unreachable
-from pipeline.plan import make_plan
+from pipeline.inversions import check_channels, inversion_rows, open_channels
+from pipeline.plan import Plan, lay_out, make_plan
 from storage import Kind, Run
 from storage.files import HIDDEN, printable
 from storage.folder import open_root
+from workers.config import InversionConfig
 from workers.images import MAX_INPUT
 from workers.networks import Network, load_network
 from workers.saliency import METHODS, check_methods
@@ -70,20 +72,19 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         )
     _check_method(config, network)
     config = _with_layers(config, network)
-    dataset = _open(config)
     if config.dataset.target is not None and not 0 <= config.dataset.target < network.outputs:
         raise ConfigError(
             f"target {config.dataset.target}: {network.name} has outputs 0 to {network.outputs - 1}."
         )
-    try:
-        plan = make_plan(dataset, network.outputs, network.preprocess, config)
-    except OSError as error:
-        raise unreachable(dataset.root, error) from error
+    model = _model(network)
+    inverts = config.method == "inversion"
+    source = _inverted(config, network, model) if inverts else _explained(config, network)
+    plan = source.plan
     # The pairs belong to the identity: a list that changed since would not fit the committed shards.
     identity = {
         "config": config.identity(),
-        "model": _model(network),
-        "data": {"fingerprint": plan.fingerprint, "pairs": plan.table.num_rows},
+        "model": model,
+        "data": {"fingerprint": plan.fingerprint, "pairs": plan.table.num_rows} | source.identity,
     }
     existing = Run.find(out)
     if existing is not None:
@@ -94,25 +95,27 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         return existing, True
     if plan.table.num_rows == 0:
         raise ConfigError(
-            f"There is nothing to do: {config.dataset.name} at {printable(dataset.root)} gives no pair "
+            f"There is nothing to do: {config.dataset.name} at {printable(source.root)} gives no pair "
             f"for {config.network.name} (classes without a network output: {plan.excluded or 'none'})."
         )
     for name, count in plan.excluded.items():
         log.warning("%d pairs of class %s are left out: the network has no output for it", count, name)
-    _try_shape(network, plan.table)
+    if not inverts:  # the channel run has shown it its images
+        _try_shape(network, plan.table)
     manifest = {
         **identity,
         "kind": Kind(config.method).value,
         "rows_per_pair": len(config.saliency.methods) if config.method == "saliency" else 1,
         "dataset": {
-            "root": printable(dataset.root),
-            "classes": list(dataset.classes),
+            "root": printable(source.root),
+            "classes": list(source.classes),
             "pairs": plan.table.num_rows,
             "shards": plan.shards,
             "excluded": plan.excluded,
         },
         "weights": config.network.weights and printable(config.network.weights),
         "versions": versions(),
+        **source.manifest,
     }
     return Run.create(out, manifest, plan.table), False
 
@@ -123,6 +126,42 @@ def _with_layers(config: RunConfig, network: Network) -> RunConfig:
         return config
     layers = layers_of(network, config.saliency.layers)
     return replace(config, saliency=replace(config.saliency, layers=layers))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a run computes on, where that lies, and what run.json says of it besides."""
+
+    plan: Plan
+    root: str
+    classes: Sequence[str]
+    identity: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+def _explained(config: RunConfig, network: Network) -> _Source:
+    """The pairs of a dataset."""
+    dataset = _open(config)
+    try:
+        plan = make_plan(dataset, network.outputs, network.preprocess, config)
+    except OSError as error:
+        raise unreachable(dataset.root, error) from error
+    return _Source(plan, dataset.root, dataset.classes)
+
+
+def _inverted(config: RunConfig, network: Network, model: dict[str, Any]) -> _Source:
+    """The pairs or channels of a channel run. Where that lies is no identity, what it is is one."""
+    channels = open_channels(config)
+    check_channels(channels, config, model)
+    rows = inversion_rows(channels, config.inversion)
+    plan = lay_out(rows, config.dataset.root, network.preprocess, config)
+    return _Source(
+        plan,
+        open_root(config.dataset.root).root,
+        channels.manifest["dataset"]["classes"],
+        {"channels": channels.manifest["config_hash"]},
+        {"channels": channels.place()},
+    )
 
 
 def _open(config: RunConfig) -> Dataset:
@@ -174,28 +213,37 @@ def _warn_versions(run: Run) -> None:
             log.warning("the run began with %s %s, this is %s: last bits may differ", package, before, now)
 
 
-def stored_config(run: Run, root: str | None, weights: str | None) -> RunConfig:
+def stored_config(run: Run, root: str | None, weights: str | None, channels: str | None = None) -> RunConfig:
     """The configuration of a run, from its run.json.
 
     Args:
-        root, weights: where dataset and weights lie now; None = where they were.
+        root, weights, channels: where dataset, weights and the channel run of inversions lie now; None =
+            where they were.
 
     Raises:
         ConfigError: run.json holds no configuration of this version, or a place without its credentials.
     """
     root, weights = root or run.manifest["dataset"]["root"], weights or run.manifest["weights"]
-    for flag, place in (("--root", root), ("--weights", weights)):
+    channels = channels or run.manifest.get("channels", "")
+    for flag, place in (("--root", root), ("--weights", weights), ("--channels", channels)):
         if place and HIDDEN in place:
             raise ConfigError(f"{place} was given with credentials, which no run stores: give {flag} again.")
-    there = {"dataset": {"root": root}, "network": {"weights": weights}}
+    there = {
+        "dataset": {"root": root},
+        "network": {"weights": weights},
+        "inversion": {"channels": channels},
+    }
     return build_config(merge(run.manifest["config"], there))
 
 
 def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_share: float = 1.0) -> WorkerSpec:
     """What an actor needs to work on a run."""
+    method = getattr(config, config.method)
+    if isinstance(method, InversionConfig):  # workers may run in another directory
+        method = replace(method, channels=open_channels(config).uri)
     return WorkerSpec(
         network=network_arguments(config),
-        method=getattr(config, config.method),
+        method=method,
         studies=(config.spatial, config.channel),
         root=open_root(config.dataset.root).root,  # workers may run in another directory
         run=run.uri,

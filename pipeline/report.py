@@ -32,6 +32,9 @@ _COUNTED = {
     "deletion": "deletion_n",
     "score_mean": "n",
     "normalised_mean": "n_normalised",
+    "cosine": "n",
+    "cosine_masked": "n_masked",
+    "cosine_between": "n_masked",
 }
 # Difference of rates, in points of percent.
 _DIFFERENCES = ("class_mean_difference", "pooled_difference")

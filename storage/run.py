@@ -277,6 +277,14 @@ class Run:
         """
         return self._read_plan(filters=[("shard", "=", shard)])
 
+    def plan_of(self, image_ids: Sequence[str]) -> pa.Table:
+        """The pairs of some images in order; only their rows are kept in memory.
+
+        Raises:
+            RunError: plan.parquet is missing or damaged.
+        """
+        return self._read_plan(filters=[("image_id", "in", list(image_ids))])
+
     def _read_plan(self, **selection: Any) -> pa.Table:
         try:
             return pq.read_table(

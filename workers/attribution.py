@@ -32,11 +32,11 @@ from workers.split import Split, split_network
 
 @dataclass(frozen=True)
 class Found:
-    """Of one pair: rows of the run's main kind, and points; `odd` names what is infinite or not a number."""
+    """Of one pair: rows of the run's main kind, and points, or the error that there is instead."""
 
     rows: list[Row]
     points: list[Row]
-    odd: str = ""
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Attribution:
         points = _points(batch.items, name, maps.float().cpu(), smooth)
         whole = maps.flatten(1).isfinite().all(1).tolist()
         return [
-            Found([row], point, "" if is_finite(row) and mapped else "a score or the map")
+            Found([row], point, None if is_finite(row) and mapped else _odd("a score or the map"))
             for row, point, mapped in zip(rows, points, whole, strict=True)
         ]
 
@@ -220,11 +220,15 @@ class Attribution:
                 found[i].rows.append(row | {"insertion": curves[i][0], "deletion": curves[i][1]})
                 found[i].points.extend(points[i])
                 if not finite[i] or any(math.isnan(area) for area in curves[i] if area is not None):
-                    found[i] = Found(found[i].rows, found[i].points, f"the map of {name}")
+                    found[i] = Found(found[i].rows, found[i].points, _odd(f"the map of {name}"))
         for one in found:  # in an order that does not tell how they were computed
             one.rows.sort(key=lambda row: str(row["method"]))
             one.points.sort(key=lambda row: str(row["method"]))
         return found
+
+
+def _odd(name: str) -> FloatingPointError:
+    return FloatingPointError(f"{name} became infinite or not a number")
 
 
 def _points(items: Sequence[Item], method: str, maps: Tensor, smooth: Smooth) -> list[list[Row]]:

@@ -73,9 +73,16 @@ class Split:
 
     def head(self, x: Tensor) -> Activation:
         """(B, 3, H, W) -> the layer's output and what else the tail needs, without gradients."""
-        bf16 = self.precision == "bf16"
-        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), self._autocast(x):
             return self._parts.head(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the layer's output alone, float32, with gradients to x where they are enabled."""
+        with self._autocast(x):
+            return self._parts.head(x).value.float()
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def tail(self, value: Tensor, activation: Activation, images: Tensor) -> Tensor:
         """Logits (N, C) from changed outputs of the layer.

@@ -15,8 +15,9 @@ from storage import Kind, Run
 from storage.folder import open_root
 from storage.schema import SCHEMAS
 from workers.attribution import Attribution
-from workers.config import ChannelConfig, Precision, SaliencyConfig, SpatialConfig
+from workers.config import ChannelConfig, InversionConfig, Precision, SaliencyConfig, SpatialConfig
 from workers.images import ImageError, load
+from workers.inversion_rows import Inversion
 from workers.networks import Network, NetworkError, load_network
 from workers.pulse import PULSE
 from workers.rows import Item, Row, check_size, failure, pair_seed
@@ -37,12 +38,13 @@ class WorkerSpec:
         threads: CPU threads of torch; part of a run's identity, since sums depend on it.
         slots: most masks at once, None = as many as fit, measured.
         gpu_share: of the GPU's memory; the rest is other actors'.
-        studies: settings of `extremal` and `channel` among several saliency methods.
+        studies: settings of `extremal` and `channel` among several saliency methods, and of the channel
+            run whose masks are inverted.
         precision: of the network.
     """
 
     network: dict[str, Any]
-    method: SpatialConfig | ChannelConfig | SaliencyConfig
+    method: SpatialConfig | ChannelConfig | SaliencyConfig | InversionConfig
     root: str
     run: str
     seed: int
@@ -92,7 +94,14 @@ class Worker:
                 )
         # Shards may be run from two threads: one decodes or writes while the other computes.
         self._device = threading.Lock()
-        self.attribution = Attribution(self.network, spec.method, spec.seed, spec.slots, spec.studies)
+        self.attribution = self._attribution(spec)
+
+    def _attribution(self, spec: WorkerSpec) -> Attribution | Inversion:
+        if not isinstance(spec.method, InversionConfig):
+            return Attribution(self.network, spec.method, spec.seed, spec.slots, spec.studies)
+        assert spec.studies is not None
+        channels = self.run.manifest["data"]["channels"]
+        return Inversion(self.network, spec.method, spec.studies[1].layer, channels, spec.slots)
 
     def run_shard(self, shard: int, retry: bool = False) -> Iterator[Progress]:
         """Compute a shard and commit it; yields after every batch, the last time once it is committed.
@@ -131,7 +140,7 @@ class Worker:
         for _, batch in groupby(rows, key=lambda row: row["batch"]):
             members = list(batch)
             failed = len(failures)
-            groups = self._decode(members, failures)
+            groups = [self._blank(members)] if self._imageless else self._decode(members, failures)
             while not self._device.acquire(timeout=1):
                 PULSE.beat()  # the other shard may hang, but this one only waits
             try:
@@ -153,6 +162,17 @@ class Worker:
         return dict(PULSE.beats)
 
     # ---- one batch ----------------------------------------------------------------------------
+
+    @property
+    def _imageless(self) -> bool:
+        """Whether the run's pairs are channels, of which there is nothing to decode."""
+        method = self.spec.method
+        return isinstance(method, InversionConfig) and method.subject == "channels"
+
+    def _blank(self, rows: list[Row]) -> list[Item]:
+        side = self.network.side
+        blank, region = torch.zeros(3, side, side), (0.0, 0.0, float(side), float(side))
+        return [Item(row, blank, region, side, side, pair_seed(self.spec.seed, row)) for row in rows]
 
     def _decode(self, rows: list[Row], failures: list[Row]) -> list[list[Item]]:
         """The decodable pairs of a batch, grouped by input shape; pairs of one image share its tensor."""
@@ -195,12 +215,11 @@ class Worker:
         else:
             seconds = (time.perf_counter() - start) / len(items)
             for item, one in zip(items, found, strict=True):
-                if not one.odd:
+                if one.error is None:
                     results += [{"seconds": seconds, **row} for row in one.rows]
                     points += one.points
                 else:
-                    odd = FloatingPointError(f"{one.odd} became infinite or not a number")
-                    failures.append(failure(item.row, "optimize", odd))
+                    failures.append(failure(item.row, "optimize", one.error))
             return
         if isinstance(broken, torch.OutOfMemoryError):
             torch.cuda.empty_cache()

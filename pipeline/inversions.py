@@ -1,0 +1,126 @@
+"""Inversion runs: what they take over from their channel run, their plan, and their mean cosines."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.classes import class_channels
+from pipeline.config import ConfigError, RunConfig
+from storage import Kind, Run, RunError
+from storage.run import diff
+from workers.config import InversionConfig
+
+Row = dict[str, Any]
+
+COSINES = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("objective", pa.string()),
+        ("n", pa.int64()),
+        ("cosine", pa.float64()),
+        ("n_masked", pa.int64()),
+        ("cosine_masked", pa.float64()),
+        ("cosine_between", pa.float64()),
+    ]
+)
+_MEANS = ("cosine", "cosine_masked", "cosine_between")
+
+
+def open_channels(config: RunConfig) -> Run:
+    """The channel run that a configuration names.
+
+    Raises:
+        ConfigError: it names none.
+        RunError: there is none, it is of another kind, or not finished.
+    """
+    if not config.inversion.channels:
+        raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
+    run = Run.open(config.inversion.channels)
+    if run.kind != Kind.CHANNEL:
+        raise RunError(
+            f"{run.place()} holds {run.kind.value} results; --channels takes one of --method channel."
+        )
+    if missing := len(run.missing()):
+        raise RunError(
+            f"{missing} shards of {run.place()} are missing: repeat its `extremal run` command first."
+        )
+    return run
+
+
+def check_channels(run: Run, config: RunConfig, model: Mapping[str, Any]) -> None:
+    """Refuse another network, layer or dataset than the channel run's: its masks would mean nothing.
+
+    Raises:
+        ConfigError: with one line per differing key.
+    """
+    stored, mine = run.manifest["config"], config.identity()
+    before = {"channel": stored["channel"], "dataset": _pairs(stored), "model": run.manifest["model"]}
+    now = {"channel": mine["channel"], "dataset": _pairs(mine), "model": dict(model)}
+    if lines := diff(before, now):
+        raise ConfigError(
+            f"{run.place()} has another network, layer or dataset (its -> yours):\n  "
+            + "\n  ".join(lines)
+            + "\nLeave these options out: they are that run's."
+        )
+
+
+def _pairs(config: Mapping[str, Any]) -> Row:
+    return {key: value for key, value in config["dataset"].items() if key != "limit"}
+
+
+def inversion_rows(run: Run, config: InversionConfig) -> Iterator[Row]:
+    """Rows of the plan, without shard and batch: the channel run's pairs in its order, or channels.
+
+    A channel has no image: its name stands for one, its index for a class, and no output for that.
+
+    Raises:
+        RunError: the channel run is damaged.
+    """
+    if config.subject == "channels":
+        yield from _channel_rows(run, config.per_class)
+        return
+    for batch in run.plan().drop_columns(["pair", "shard", "batch"]).to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
+
+
+def _channel_rows(run: Run, per_class: int) -> Iterator[Row]:
+    table = class_channels(run, per_class)
+    lists = (*table["top_channels"].to_pylist(), *table["specific_channels"].to_pylist())
+    layer = run.manifest["config"]["channel"]["layer"]
+    for channel in sorted({channel for some in lists for channel in some or ()}):
+        yield {
+            "image_id": f"{layer}:{channel}",
+            "path": f"{layer}:{channel}",
+            "class_id": channel,
+            "class_name": f"channel {channel}",
+            "targets": [],
+            "width": None,
+            "height": None,
+            "boxes": [],
+            "rle": None,
+            "all_difficult": False,
+            "difficult": False,
+        }
+
+
+def mean_cosines(run: Run) -> pa.Table:
+    """Rows of `COSINES`: how near the pictures come to what they invert, and to each other.
+
+    Means over `n` pairs or channels; the masked over the `n_masked` of them that have a masked picture.
+
+    Raises:
+        RunError: a shard is damaged.
+    """
+    table = run.table(Kind.INVERSION, ["layer", "objective", *_MEANS])
+    if not table.num_rows:
+        return COSINES.empty_table()
+    # One run has one layer and one objective.
+    row: Row = {name: table[name][0].as_py() for name in ("layer", "objective")}
+    for name in _MEANS:
+        values = table[name].drop_null().to_pylist()
+        # fsum, so that the order of the rows decides no bit.
+        row[name] = math.fsum(values) / len(values) if values else None
+    row |= {"n": table.num_rows, "n_masked": table.num_rows - table["cosine_masked"].null_count}
+    return pa.Table.from_pylist([row], schema=COSINES)

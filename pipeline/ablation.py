@@ -309,7 +309,7 @@ def _keys(pairs: pa.Table) -> list[ClassKey]:
 def _groups(pairs: pa.Table) -> Iterator[tuple[tuple[int | None, str, str], pa.Table]]:
     """The pairs of every choice, then of every class and choice."""
     for choice in CHOICES:
-        of_choice = pairs.filter(pc.field("choice") == choice)
+        of_choice = pairs.filter(pc.equal(pairs["choice"], choice))
         if not of_choice.num_rows:
             continue
         yield (None, ALL, choice), of_choice

@@ -73,7 +73,7 @@ def similarity(classes: pa.Table) -> Similarity:
     """
     known = classes.filter(classes["mean_mask"].is_valid())
     names = zip(known["class_id"].to_pylist(), known["class_name"].to_pylist(), strict=True)
-    masks = np.array(known["mean_mask"].to_pylist(), np.float64).reshape(known.num_rows, -1)
+    masks = np.array(known["mean_mask"].to_pylist() or np.zeros((0, 0)), np.float64)
     counts = known["n"].to_numpy() - known["n_no_a_star"].to_numpy()
     raw, cosine = _cosines(masks, 0.0), np.zeros((len(masks), len(masks)))
     if len(masks):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.ablation import Ablation, Channels, _outputs, _rows, ablate_run, ablation_table
+from pipeline.ablation import ABLATION_PAIRS, Ablation, Channels, _outputs, _rows, ablate_run, ablation_table
 from pipeline.classes import class_sums
 from pipeline.progress import ProgressReport
 from pipeline.report import cell
@@ -29,7 +29,7 @@ from storage import Kind, Run
 from storage.folder import open_root
 from workers.ablation import STRATA, Ablated, Subject, ablate, channel_energies, matched_sets, random_sets
 from workers.images import Preprocess
-from workers.networks import Network
+from workers.networks import Network, load_network
 from workers.split import split_network
 
 CHANNELS, CLASSES = 6, 4
@@ -184,16 +184,15 @@ def table_of(results: list[Ablated], draws: int) -> dict[str, Any]:
     """The row of all pairs for the choice `raw`."""
     rows = [
         {
-            "pair": i, "image_id": f"image{i}", "class_id": 0, "class_name": "c", "target": 0, "choice": "raw",
-            "channels": [0], "score_full": one.full, "n_others": 3, "drop_own": one.chosen["raw"].own[0],
+            "pair": i, "image_id": f"image{i}", "class_id": 0, "class_name": "c", "target": 0,
+            "choice": "raw", "channels": [0], "score_full": one.full, "n_others": 3,
+            "drop_own": one.chosen["raw"].own[0],
             "drop_others": one.chosen["raw"].others[0], "random_own": one.random.own,
             "random_others": one.random.others, "matched_own": one.matched["raw"].own,
             "matched_others": one.matched["raw"].others,
         }
         for i, one in enumerate(results)
     ]  # fmt: skip
-    from pipeline.ablation import ABLATION_PAIRS
-
     found = Ablation(pa.Table.from_pylist(rows, schema=ABLATION_PAIRS))
     return dict(ablation_table(found, 2, draws).to_pylist()[0])
 
@@ -384,16 +383,12 @@ def test_the_interval_resamples_images_not_pairs() -> None:
     one |= {"score_full": 1.0, "drop_others": 0.0}
     one |= {name: [0.0] for name in ("random_own", "random_others", "matched_own", "matched_others")}
     rows = [{**one, "pair": i, "image_id": "ab"[i // 2], "drop_own": float(i // 2)} for i in range(4)]
-    from pipeline.ablation import ABLATION_PAIRS
-
     found = Ablation(pa.Table.from_pylist(rows, schema=ABLATION_PAIRS))
     row = ablation_table(found, 1, 1).to_pylist()[0]
     assert (row["excess_low"], row["excess"], row["excess_high"]) == (0, 0.5, 1)
 
 
 def test_nothing_ablated_is_a_table_of_counts() -> None:
-    from pipeline.ablation import ABLATION_PAIRS
-
     found = Ablation(ABLATION_PAIRS.empty_table())
     found.alone[0, "c"] = 2
     table = ablation_table(found, 5, 3).to_pylist()
@@ -437,8 +432,6 @@ def test_mistakes_get_one_message(runs: dict[str, Run], tmp_path: Path, monkeypa
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     channel = runs["channel"]
     weights = tmp_path / "other.pth"
-    from workers import load_network
-
     module = load_network("shapes_cnn", "random").module
     torch.save({k: v + 1 if k == "fc.bias" else v for k, v in module.state_dict().items()}, weights)
     cases = [
@@ -455,6 +448,12 @@ def test_mistakes_get_one_message(runs: dict[str, Run], tmp_path: Path, monkeypa
         assert result.exit_code == 2, (arguments, result.output)
         assert message in result.output
         assert "Traceback" not in result.output
+
+
+def test_help_teaches_with_examples() -> None:
+    result = runner.invoke(app, ["ablate", "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "extremal ablate runs/channels" in result.output
 
 
 def test_classes_adds_the_similarity(runs: dict[str, Run]) -> None:

@@ -67,6 +67,12 @@ Actors = Annotated[
 GpusPerActor = Annotated[
     float, typer.Option(min=0.01, max=1, help="Less than 1: several actors share a GPU and its memory.")
 ]
+MovedRoot = Annotated[
+    str | None, typer.Option(help="Folder of the dataset, if it has moved. [default: as it was]")
+]
+MovedWeights = Annotated[
+    str | None, typer.Option(help="Weights, if they have moved. [default: as they were]")
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda. [default: a GPU if there is one]")]
 
 
@@ -332,12 +338,8 @@ def run_parameters(arguments: list[str]) -> dict[str, Any]:
 )
 def retry(
     uri: RunUri,
-    root: Annotated[
-        str | None, typer.Option(help="Folder of the dataset, if it has moved. [default: as it was]")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights, if they have moved. [default: as they were]")
-    ] = None,
+    root: MovedRoot = None,
+    weights: MovedWeights = None,
     channels: Annotated[
         str | None,
         typer.Option(
@@ -481,7 +483,10 @@ def benchmark(
     raise typer.Exit(code)
 
 
-@app.command(epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\nWrites scores/classes.csv.")
+@app.command(
+    epilog="**Example**\n\n`extremal classes runs/channels --top 10`\n\n"
+    "Writes scores/classes.csv, and of two classes or more similarity.csv and similarity.png."
+)
 def classes(
     uri: RunUri,
     top: Annotated[int, typer.Option(min=1, help="Channels to list per class.")] = 5,
@@ -491,6 +496,27 @@ def classes(
         from jobs.scores import show_classes
 
         show_classes(uri, top, _console())
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal ablate runs/channels`\n\n"
+    "`extremal ablate runs/channels --k 5 --draws 100 --device cuda`\n\n"
+    "A pair's channels are chosen without the pair. Writes scores/ablation.csv, and every pair's drops into "
+    "ablation_pairs.parquet."
+)
+def ablate(
+    uri: RunUri,
+    k: Annotated[int, typer.Option("--k", min=1, help="Channels to set to zero.")] = 10,
+    draws: Annotated[int, typer.Option(min=1, help="Random sets of as many, for every pair.")] = 20,
+    root: MovedRoot = None,
+    weights: MovedWeights = None,
+    device: Device = None,
+) -> None:
+    """Set each class's top channels to zero: does it lose more than others, and than by random channels?"""
+    with _explained():
+        from jobs.ablation import run_ablation
+
+        run_ablation(uri, k, draws, root, weights, device, _console(), _console(stderr=True))
 
 
 @app.command(

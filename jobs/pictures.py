@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 DPI = 100
+NAMED = 60  # classes up to which a map of classes has their names
 BACKGROUND = 0.25  # brightness that is left outside a mask
 
 
@@ -109,6 +110,27 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     axis.set_xlabel("random from the output down to (layers)")
     axis.set_ylabel("rank correlation with the original's map")
     figure.legend(fontsize=8, loc="outside right upper")
+    sink = BytesIO()
+    figure.savefig(sink, dpi=DPI)
+    return sink.getvalue()
+
+
+def similarity_map(cosine: np.ndarray, names: Sequence[str]) -> bytes:
+    """A PNG of a class-by-class similarity in PuOr, which reads for colour-blind eyes too; white is 0.
+
+    Args:
+        cosine: (C,C) in [-1,1], in the order of drawing. names: (C), drawn if at most NAMED.
+    """
+    side = max(6.0, 3 + 0.16 * min(len(names), NAMED))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis: Axes = figure.subplots()
+    picture = axis.imshow(cosine, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
+    figure.colorbar(picture, label="cosine of the mean channel masks less their mean", shrink=0.8)
+    if len(names) <= NAMED:
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7, parse_math=False)
+        axis.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
+    else:
+        axis.set_xlabel(f"{len(names)} classes, in clustered order")
     sink = BytesIO()
     figure.savefig(sink, dpi=DPI)
     return sink.getvalue()

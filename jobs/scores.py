@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
+from jobs.pictures import similarity_map
 from jobs.tasks import blocks
 from pipeline.blocks import Blocks
 from pipeline.bootstrap import bootstrap, counted_points, differences, gather, with_intervals
@@ -15,6 +17,7 @@ from pipeline.inversions import mean_cosines
 from pipeline.monotonicity import monotonicity, monotonicity_summary
 from pipeline.pointing import Rule, pointing, pointing_summary
 from pipeline.report import print_table
+from pipeline.similarity import closest_classes, similarity
 from storage import Kind, Run
 
 SUMMARY_COLUMNS = ["method", "subset", "class_mean", "pooled", "energy_class_mean", "skipped"]
@@ -30,6 +33,8 @@ DIFFERENCE_COLUMNS = [
 MONOTONICITY_COLUMNS = ["n", "passed", "failed", "vacuous", "pass_of_tested", "pass_of_all"]
 CURVE_COLUMNS = ["kept", "area", "score_mean", "normalised_mean", "normalised_median", "flat"]
 COSINE_COLUMNS = ["layer", "objective", "cosine", "cosine_masked", "cosine_between"]
+CLOSEST_COLUMNS = ["class_name", "other_name", "centred_cosine", "raw_cosine", "n", "n_other"]
+CLOSEST_SHOWN = 10
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
 
 
@@ -40,7 +45,7 @@ def show_scores(uri: str, rule: Rule, console: Console) -> None:
         RunError: the run cannot be read or written.
     """
     run = Run.open(uri)
-    _warn_incomplete(run, console)
+    warn_incomplete(run, console)
     with blocks() as way:
         # Inversions point at nothing.
         written = {} if run.kind == Kind.INVERSION else _pointing(run, rule, way, console)
@@ -121,25 +126,36 @@ def show_classes(uri: str, top: int, console: Console) -> None:
         RunError: the run cannot be read or written, or has no channel masks.
     """
     run = Run.open(uri)
-    _warn_incomplete(run, console)
+    warn_incomplete(run, console)
     with blocks() as way:
         table = class_channels(run, top, way)
     print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
-    path = run.write_scores("classes", table, hidden=("mean_mask",))
-    console.print(
-        f"wrote {path} (mean masks are in classes.parquet)",
-        style="dim",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
+    written = [f"{run.write_scores('classes', table, hidden=('mean_mask',))} (mean masks: classes.parquet)"]
+    written += _similarity(run, table, console)
+    for path in written:
+        console.print(f"wrote {path}", style="dim", highlight=False, soft_wrap=True, markup=False)
+
+
+def _similarity(run: Run, classes: pa.Table, console: Console) -> list[str]:
+    """The closest classes and their map, where there are two; returns the places of the files."""
+    found = similarity(classes)
+    if found.left_out:
+        console.print(f"{found.left_out} of {classes.num_rows} classes have no mean mask: not compared")
+    if len(found.classes) < 2:
+        return []
+    closest = closest_classes(found)
+    title = f"The closest of {len(found.classes)} classes: cosine of the mean masks less their mean"
+    print_table(closest.slice(0, CLOSEST_SHOWN), title, CLOSEST_COLUMNS, console)
+    names = [found.classes[i][1] or str(found.classes[i][0]) for i in found.order]
+    picture = similarity_map(found.cosine[np.ix_(found.order, found.order)], names)
+    return [run.write_scores("similarity", closest), run.write_score("similarity.png", picture)]
 
 
 def _layer(run: Run) -> str:
     return str(run.manifest["config"]["channel"]["layer"])
 
 
-def _warn_incomplete(run: Run, console: Console) -> None:
+def warn_incomplete(run: Run, console: Console) -> None:
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
     if failed:
         console.print(

@@ -155,7 +155,7 @@ def _sweep(table: pa.Table) -> tuple[str, tuple[int, ...], int]:
     return sweeps.pop()
 
 
-def _largest(values: Floats, top: int) -> tuple[list[int], list[float]]:
+def largest(values: Floats, top: int) -> tuple[list[int], list[float]]:
     """Indices and values of the `top` largest, descending; ties go to the lowest index (2.8)."""
     order = np.argsort(-values, kind="stable")[:top]
     return order.tolist(), values[order].tolist()
@@ -182,9 +182,9 @@ def channel_rows(sums: ClassSums, top: int) -> pa.Table:
         if mean is not None:
             row["mean_a_star"] = float(part.histogram @ np.array(sums.counts)) / found
             row["mean_mask"] = mean.tolist()
-            row["top_channels"], row["top_values"] = _largest(mean, top)
+            row["top_channels"], row["top_values"] = largest(mean, top)
             if overall is not None:
-                row["specific_channels"], row["specific_values"] = _largest(mean - overall, top)
+                row["specific_channels"], row["specific_values"] = largest(mean - overall, top)
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=CLASS_CHANNELS)
 
@@ -207,11 +207,20 @@ def class_channels(run: Run, top: int = 10, blocks: Blocks = in_one) -> pa.Table
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
+    return channel_rows(class_sums(run, blocks), top)
+
+
+def class_sums(run: Run, blocks: Blocks = in_one) -> ClassSums:
+    """The merged sums of all committed shards.
+
+    Raises:
+        RunError: not a channel run, or its shards are damaged, foreign or do not fit together.
+    """
     if run.kind != Kind.CHANNEL:
         raise RunError(
             f"{run.place()} holds {run.kind.value} masks; the channels of a class need a channel run."
         )
-    return channel_rows(_merged(run, blocks(run, _sum_shards)), top)
+    return _merged(run, blocks(run, _sum_shards))
 
 
 def _sum_shards(run: Run, shards: Sequence[int]) -> ClassSums:

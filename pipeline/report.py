@@ -35,7 +35,19 @@ _COUNTED = {
     "cosine": "n",
     "cosine_masked": "n_masked",
     "cosine_between": "n_masked",
+    "drop_own": "n",
+    "drop_others": "n_compared",
 }
+# Mean of other numbers -> the count of what was averaged; shown with the limits beside it.
+_RANGES = {
+    "excess": "n_compared",
+    "random_own": "draws",
+    "random_excess": "draws",
+    "matched_own": "draws",
+    "matched_excess": "draws",
+}
+# Permutation test -> the count of the draws at least as large, of all draws.
+_TESTS = {f"{name}_p": f"{name}_count" for name in _RANGES if name != "excess"}
 # Difference of rates, in points of percent.
 _DIFFERENCES = ("class_mean_difference", "pooled_difference")
 
@@ -53,6 +65,18 @@ def _interval(row: Mapping[str, Any], name: str) -> str:
     """The limits of a rate, from the columns beside it."""
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     return "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _counted(row: Mapping[str, Any], name: str) -> str | None:
+    """A mean that is no rate, or a test, with what it is of; None if it is neither."""
+    if name in _COUNTED:
+        return f"{_text(row[name])} ({row[_COUNTED[name]]})"
+    if name in _RANGES:
+        limits = f"[{_text(row[f'{name}_low'])}, {_text(row[f'{name}_high'])}]"
+        return f"{_text(row[name])} {limits} ({row[_RANGES[name]]})"
+    if name in _TESTS:
+        return f"{_text(row[name])} ({row[_TESTS[name]]}/{row['draws']})"
+    return None
 
 
 def _text(value: Any) -> str:
@@ -76,13 +100,13 @@ def cell(row: Mapping[str, Any], name: str) -> str:
     Raises:
         KeyError: the counts of a rate are not in the row.
     """
-    if row[name] is not None and (name in _RATES or name in _MEANS):
+    if row[name] is None:
+        return NOTHING
+    if name in _RATES or name in _MEANS:
         return _percent(row, name)
-    if row[name] is not None and name in _COUNTED:
-        return f"{_text(row[name])} ({row[_COUNTED[name]]})"
-    if row[name] is not None and name in _DIFFERENCES:
+    if name in _DIFFERENCES:
         return f"{100 * row[name]:+.1f}{_interval(row, name.removesuffix('_difference'))}"
-    return _text(row[name])
+    return _counted(row, name) or _text(row[name])
 
 
 # The space before the limits or the count of a rate.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy.stats import rankdata
 
 from pipeline.blocks import Blocks, in_one
 from storage import Kind, Run, RunError
@@ -49,28 +50,12 @@ _WEIGHTS = "model.weights_sha256"
 Row = dict[str, Any]
 
 
-def ranks(values: Floats) -> Floats:
-    """Ranks along the last axis, (N,K) -> (N,K): 0 for the smallest; equal values share their mean rank."""
-    n = values.shape[1]
-    order = np.argsort(values, axis=1, kind="stable")
-    ascending = np.take_along_axis(values, order, 1)
-    differs = ascending[:, 1:] != ascending[:, :-1]
-    edge = np.ones((len(values), 1), bool)
-    place = np.arange(n)
-    first = np.maximum.accumulate(np.where(np.hstack([edge, differs]), place, 0), axis=1)
-    last = np.where(np.hstack([differs, edge]), place, n - 1)
-    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-    result = np.empty(values.shape)
-    np.put_along_axis(result, order, (first + last) / 2, 1)
-    return result
-
-
 def spearman(a: Floats, b: Floats) -> Floats:
     """Rank correlation of each row of two arrays (N,K) -> (N,) in [-1,1]; NaN where a row is constant.
 
     Exactly 1 for equal rows.
     """
-    x, y = (ranks(values) - (values.shape[1] - 1) / 2 for values in (a, b))
+    x, y = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
     with np.errstate(invalid="ignore"):
         rho = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
     return np.asarray(rho)

@@ -548,7 +548,6 @@ class Run:
         Raises:
             RunError: the directory cannot be written.
         """
-        folder = f"{self.root}/scores"
         flat = table.drop_columns(list(hidden))
         for i, field in enumerate(flat.schema):
             if pa.types.is_list(field.type):
@@ -556,12 +555,24 @@ class Run:
                 flat = flat.set_column(i, field.name, pa.array(joined, pa.string()))
         sink = pa.BufferOutputStream()
         pyarrow.csv.write_csv(flat, sink)
+        self.write_score(f"{name}.parquet", parquet_bytes(table))
+        return self.write_score(f"{name}.csv", bytes(sink.getvalue()))
+
+    def write_score(self, name: str, content: bytes) -> str:
+        """Write a file, such as a picture of an aggregate, as scores/NAME.
+
+        Returns:
+            its place.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        folder = f"{self.root}/scores"
         try:
             self.filesystem.create_dir(folder, recursive=True)
-            write_bytes(self.filesystem, f"{folder}/{name}.parquet", parquet_bytes(table))
-            write_bytes(self.filesystem, f"{folder}/{name}.csv", bytes(sink.getvalue()))
+            write_bytes(self.filesystem, f"{folder}/{name}", content)
         except OSError as error:
             raise RunError(
-                f"Cannot write {folder}/{name}.csv: {error}. Check permissions and free space."
+                f"Cannot write {folder}/{name}: {error}. Check permissions and free space."
             ) from error
-        return self.place(f"scores/{name}.csv")
+        return self.place(f"scores/{name}")

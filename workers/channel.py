@@ -125,14 +125,17 @@ class ChannelObjective:
     def ones(self, size: float) -> int:
         return int(size)
 
-    def score(self, masks: Tensor, items: Tensor) -> Tensor:
-        """(N,K) masks of the pairs `items` (N,) -> (N,) logits of their targets."""
+    def logits(self, masks: Tensor, items: Tensor) -> Tensor:
+        """(N,K) masks of the pairs `items` (N,) -> (N,C) logits."""
         images, value = self.image[items], self.activation.value
         shape = [len(masks)] + [1] * (value.ndim - 1)
         shape[self.dim] = self.channels
         masked = value[images] * masks.view(shape).to(value.dtype)
-        logits = self.split.tail(masked, self.activation, images)
-        return pick(logits, self.targets[items])
+        return self.split.tail(masked, self.activation, images)
+
+    def score(self, masks: Tensor, items: Tensor) -> Tensor:
+        """(N,K) masks of the pairs `items` (N,) -> (N,) logits of their targets."""
+        return pick(self.logits(masks, items), self.targets[items])
 
     def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         return self.score(params, rows.items), params

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -65,6 +65,20 @@ class Progress:
     slots: int | None = None
 
 
+def check_weights(network: Network, model: Mapping[str, Any]) -> None:
+    """Refuse a network that is not the one of a run's manifest.
+
+    Raises:
+        NetworkError: its weights are others.
+    """
+    for key, found in (("weights_sha256", network), ("original_sha256", network.original)):
+        if found.fingerprint != model[key]:
+            raise NetworkError(
+                f"{found.name} has other weights here ({found.fingerprint[:12]}) than when the run was "
+                f"planned ({model[key][:12]}). Give every machine the same file."
+            )
+
+
 class Worker:
     """Computes and commits shards of one run on one device."""
 
@@ -85,13 +99,7 @@ class Worker:
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         self.run = Run.open(spec.run)
         self._images = open_root(spec.root)
-        model = self.run.manifest["model"]
-        for key, found in (("weights_sha256", self.network), ("original_sha256", self.network.original)):
-            if found.fingerprint != model[key]:
-                raise NetworkError(
-                    f"{found.name} has other weights here ({found.fingerprint[:12]}) than when the run was "
-                    f"planned ({model[key][:12]}). Give every machine the same file."
-                )
+        check_weights(self.network, self.run.manifest["model"])
         # Shards may be run from two threads: one decodes or writes while the other computes.
         self._device = threading.Lock()
         self.attribution = self._attribution(spec)

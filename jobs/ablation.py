@@ -1,0 +1,110 @@
+"""The ablation of a channel run: computed here on one device, printed, and written into the run."""
+
+from dataclasses import replace
+
+import torch
+from rich.console import Console
+
+from jobs.scores import warn_incomplete
+from jobs.tasks import blocks
+from pipeline.ablation import DRAWN, ablate_run, ablation_table
+from pipeline.config import ConfigError
+from pipeline.datasets import unreachable
+from pipeline.prepare import network_arguments, stored_config
+from pipeline.progress import ProgressReport
+from pipeline.report import print_table
+from storage import Kind, Run, RunError
+from storage.folder import Folder, open_root
+from workers.networks import load_network
+from workers.split import split_network
+from workers.worker import check_weights
+
+SHOWN = ["class_name", "choice", "n", "drop_own", "drop_others", "excess", "random_own", "random_own_p"]
+SHOWN += ["matched_own_p", "matched_excess_p"]
+ERRORS = 3  # of the pairs that failed, shown
+
+
+def run_ablation(
+    uri: str,
+    k: int,
+    draws: int,
+    root: str | None,
+    weights: str | None,
+    device: str | None,
+    console: Console,
+    log: Console,
+) -> None:
+    """Set the k top channels of every class to zero, print what that does and write it into the run.
+
+    Args:
+        draws: random sets of k channels for every pair.
+        root, weights: where dataset and weights lie now; None = where they were.
+        device: None = a GPU if there is one.
+        log: for progress and warnings.
+
+    Raises:
+        RunError: no channel run, one without results, or it cannot be read or written.
+        ConfigError, NetworkError, LayerError, PlaceError: with the fix.
+    """
+    run = Run.open(uri)
+    _check(run)
+    config = stored_config(run, root, weights)
+    images = _images(config.dataset.root)
+    network = load_network(**network_arguments(config))
+    check_weights(network, run.manifest["model"])
+    network = replace(network, precision=config.precision).to(_device(device))
+    split = split_network(network, config.channel.layer)
+    if k >= split.channels:
+        raise ConfigError(
+            f"--k {k}: layer {split.layer} has {split.channels} channels. Give a smaller number, so that "
+            "random sets of as many can be others."
+        )
+    warn_incomplete(run, log)
+    total = run.table(run.kind, ["pair"]).num_rows
+    with blocks() as way, ProgressReport(total, 0, log) as progress:
+        found = ablate_run(run, network, split, images, k, draws, progress, way)
+    table = ablation_table(found, k, draws)
+    title = f"Drop of the logit without a class's {k} channels of {split.layer}, against {draws} random sets"
+    print_table(table, title, SHOWN, console)
+    _say_left_out(found.alone.total(), len(found.alone), found.errors, total, console)
+    for name, written, hidden in (("ablation", table, ()), ("ablation_pairs", found.pairs, DRAWN)):
+        console.print(f"wrote {run.write_scores(name, written, hidden)}", style="dim", soft_wrap=True)
+
+
+def _check(run: Run) -> None:
+    if run.kind != Kind.CHANNEL:
+        raise RunError(f"{run.place()} holds {run.kind.value} results; ablation needs a channel run.")
+    if not run.committed():
+        raise RunError(f"{run.place()} has no results yet: run it first.")
+
+
+def _images(root: str) -> Folder:
+    folder = open_root(root)
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise unreachable(root, error) from error
+    if not there:
+        raise ConfigError(f"{folder.show()}: no such folder. Give --root, where the dataset lies now.")
+    return folder
+
+
+def _device(wanted: str | None) -> str:
+    name = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"--device is cpu or cuda, not {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this machine has no GPU. Leave --device out, or give cpu.")
+    return name
+
+
+def _say_left_out(alone: int, classes: int, errors: list[str], total: int, console: Console) -> None:
+    if alone:
+        console.print(
+            f"left out: {alone} of {total} pairs, of {classes} classes without another pair to choose the "
+            "channels from"
+        )
+    if errors:
+        console.print(f"left out: {len(errors)} of {total} pairs could not be computed, for example:")
+        for line in errors[:ERRORS]:
+            console.print(f"  {line}", soft_wrap=True)

@@ -1,0 +1,369 @@
+"""Do the channels of a class carry it? They are set to zero at the layer of a channel run (seeds E7).
+
+The channels of a class are the largest of its mean mask (`raw`), or of that less the mean over classes
+(`specific`, 2.8), as in pipeline/classes.py. For a pair they are chosen without the pair's own mask,
+
+    mbar_c without i = (sum of class c - m_i) / (n_c - 1),
+
+or the check would find what the mask of that image was optimized to find. A class with one mask has then
+nothing to choose from: its pairs are counted as alone.
+
+An image of a class has a high logit of that class, which has more to lose than others, by whatever channels:
+so the excess of the own drop over the others' is compared with random sets too.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from pipeline.blocks import Blocks, in_one
+from pipeline.bootstrap import RESAMPLES, draw, interval
+from pipeline.classes import ClassKey, ClassSums, class_keys, class_sums, largest
+from pipeline.progress import ProgressReport
+from storage import Kind, Run
+from storage.folder import Folder
+from workers.ablation import Ablated, Subject, ablate
+from workers.images import ImageError, load
+from workers.networks import Network
+from workers.rows import check_size
+from workers.split import Split
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Row = dict[str, Any]
+
+BATCH = 16  # pairs decoded and passed through the head at once
+CHOICES = ("raw", "specific")
+NULLS = ("random", "matched")
+ALL = "all classes"
+TIE = 1e-5  # of the drop, or of a logit of 1
+_CLASS = ["class_id", "class_name", "target", "target_name"]
+_COLUMNS = ["pair", "image_id", "path", "seed", *_CLASS, "masks", "a_star"]
+
+DRAWN = tuple(f"{null}_{drop}" for null in NULLS for drop in ("own", "others"))
+
+ABLATION_PAIRS = pa.schema(
+    [
+        ("pair", pa.int64()),
+        ("image_id", pa.string()),
+        ("class_id", pa.int32()),
+        ("class_name", pa.string()),
+        ("target", pa.int32()),
+        ("choice", pa.string()),
+        ("channels", pa.list_(pa.int32())),
+        ("score_full", pa.float64()),
+        ("n_others", pa.int64()),
+        ("drop_own", pa.float64()),
+        ("drop_others", pa.float64()),
+        *[(name, pa.list_(pa.float64())) for name in DRAWN],
+    ]
+)
+
+
+ABLATION = pa.schema(
+    [
+        ("class_id", pa.int32()),
+        ("class_name", pa.string()),
+        ("choice", pa.string()),
+        ("k", pa.int64()),
+        ("draws", pa.int64()),
+        ("n", pa.int64()),
+        ("n_alone", pa.int64()),
+        ("n_failed", pa.int64()),
+        ("n_compared", pa.int64()),
+        ("drop_own", pa.float64()),
+        ("drop_others", pa.float64()),
+        *[(f"excess{end}", pa.float64()) for end in ("", "_low", "_high")],
+        *[
+            (f"{null}_{drop}{part}", pa.int64() if part == "_count" else pa.float64())
+            for null in NULLS
+            for drop in ("own", "excess")
+            for part in ("", "_low", "_high", "_count", "_p")
+        ],
+    ]
+)
+
+
+@dataclass
+class Ablation:
+    """What became of the pairs of a run.
+
+    Attributes:
+        pairs: rows of `ABLATION_PAIRS`, two (one with a single class) a pair, in the order of the plan.
+        alone: pairs by class without another mask of their class to choose channels by.
+        failed: pairs by class that could not be computed. errors: why, a line for each.
+    """
+
+    pairs: pa.Table
+    alone: Counter[ClassKey] = field(default_factory=Counter)
+    failed: Counter[ClassKey] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+
+class Channels:
+    """The top channels of classes, chosen without one pair, and the outputs of the other classes."""
+
+    def __init__(self, sums: ClassSums, outputs: Mapping[ClassKey, set[int]], k: int) -> None:
+        """outputs: those explained of each class. k: how many channels, fewer than there are."""
+        self._sums, self._k = sums, k
+        means = {key: mean for key, part in sums.classes.items() if (mean := part.mean()) is not None}
+        self._means = means
+        self._total = np.sum([means[key] for key in sorted(means)], axis=0)
+        everything = set[int]().union(*outputs.values())
+        self._others = {key: np.array(sorted(everything - own), np.int64) for key, own in outputs.items()}
+
+    def others(self, key: ClassKey) -> Ints:
+        """Outputs explained of other classes, less those explained of this one."""
+        return self._others[key]
+
+    def chosen(self, key: ClassKey, own: Floats | None) -> dict[str, Ints]:
+        """(k) channels of a class by choice, without the mask `own` (K) of a pair; {} if it has no other.
+
+        Args:
+            own: None for a pair without an a*, which is in no mean.
+        """
+        part = self._sums.classes[key]
+        n = int(part.histogram.sum()) - (own is not None)
+        if n < 1:
+            return {}
+        mean = (part.mask_sum - own if own is not None else part.mask_sum) / n
+        found = {"raw": mean}
+        if len(self._means) > 1:
+            found["specific"] = mean - (self._total - self._means[key] + mean) / len(self._means)
+        return {name: np.array(largest(values, self._k)[0], np.int64) for name, values in found.items()}
+
+
+def ablate_run(
+    run: Run,
+    network: Network,
+    split: Split,
+    images: Folder,
+    k: int,
+    draws: int,
+    progress: ProgressReport,
+    blocks: Blocks = in_one,
+) -> Ablation:
+    """Set the k top channels of every committed pair's class to zero, and `draws` random sets of as many.
+
+    Args:
+        split: the network, on its device, cut at the run's layer.
+        images: where the plan's paths lie. progress: of all committed pairs.
+
+    Raises:
+        RunError: not a channel run, or its shards are damaged, foreign or do not fit together.
+    """
+    sums = class_sums(run, blocks)
+    stage = _Stage(network, split, images, Channels(sums, _outputs(run), k), draws)
+    found = Ablation(ABLATION_PAIRS.empty_table())
+    tables, shards = [found.pairs], run.committed()
+    for shard, table in zip(shards, run.tables(Kind.CHANNEL, _COLUMNS, shards), strict=True):
+        rows = _rows(table, sums, run.shard_plan(shard).to_pylist())
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            before = found.failed.total()
+            made = stage.compute(batch, found)
+            tables.append(pa.Table.from_pylist(made, schema=ABLATION_PAIRS))
+            progress.add(len(batch), found.failed.total() - before)
+    found.pairs = pa.concat_tables(tables)
+    return found
+
+
+def _outputs(run: Run) -> dict[ClassKey, set[int]]:
+    """The outputs explained of every class."""
+    outputs: dict[ClassKey, set[int]] = {}
+    for table in run.tables(Kind.CHANNEL, _CLASS):
+        for key, target in zip(class_keys(table), table["target"].to_pylist(), strict=True):
+            outputs.setdefault(key, set()).add(target)
+    return outputs
+
+
+def _rows(table: pa.Table, sums: ClassSums, planned: Sequence[Row]) -> list[Row]:
+    """Rows with what was planned of their pair; `key` is the class, `own` the (K) mask of a*, or None."""
+    plan = {row["pair"]: row for row in planned}
+    masks = pc.list_flatten(table["masks"]).to_numpy().reshape(-1, len(sums.counts), sums.channels)
+    keys, kept = class_keys(table), table.drop_columns("masks").to_pylist()
+    return [
+        {
+            **plan[row["pair"]],
+            **row,
+            "key": key,
+            "own": None if (a := row["a_star"]) is None else mask[sums.counts.index(a)].astype(np.float64),
+        }
+        for row, key, mask in zip(kept, keys, masks if kept else (), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What pairs are ablated with."""
+
+    network: Network
+    split: Split
+    images: Folder
+    channels: Channels
+    draws: int
+
+    def compute(self, rows: Sequence[Row], found: Ablation) -> list[Row]:
+        """Rows of `ABLATION_PAIRS` of a batch; what cannot be computed is counted in `found`."""
+        groups: dict[tuple[int, ...], list[tuple[Row, Tensor, Subject]]] = {}
+        for row in rows:
+            chosen = self.channels.chosen(row["key"], row["own"])
+            if not chosen:
+                found.alone[row["key"]] += 1
+                continue
+            try:
+                x = self._decode(row)
+            except (ImageError, OSError, ValueError, MemoryError) as error:
+                _failed(row, error, found)
+                continue
+            subject = Subject(row["target"], self.channels.others(row["key"]), chosen, row["seed"])
+            groups.setdefault(tuple(x.shape), []).append((row, x, subject))
+        made = [one for members in groups.values() for one in self._ablate(members, found)]
+        return sorted(made, key=lambda one: (one["pair"], one["choice"]))
+
+    def _decode(self, row: Row) -> Tensor:
+        image = load(self.images, row["path"])
+        check_size(row, image.size)
+        return self.network.preprocess(image)
+
+    def _ablate(self, members: Sequence[tuple[Row, Tensor, Subject]], found: Ablation) -> list[Row]:
+        """Together; if that fails each alone, so that one bad pair costs no other."""
+        rows, inputs, subjects = zip(*members, strict=True)
+        try:
+            results = ablate(self.split, torch.stack(inputs).to(self.network.device), subjects, self.draws)
+        except Exception as error:  # whatever the network's code raises
+            if len(members) > 1:
+                return [row for member in members for row in self._ablate([member], found)]
+            _failed(rows[0], error, found)
+            return []
+        done = zip(rows, subjects, results, strict=True)
+        return [made for row, subject, one in done for made in _pair_rows(row, subject, one)]
+
+
+def _failed(row: Row, error: Exception, found: Ablation) -> None:
+    found.failed[row["key"]] += 1
+    found.errors.append(f"{row['path']}: {str(error) or type(error).__name__}")
+
+
+def _pair_rows(row: Row, subject: Subject, one: Ablated) -> Iterator[Row]:
+    for choice, drops in one.chosen.items():
+        made: Row = {
+            "pair": row["pair"],
+            "image_id": row["image_id"],
+            "class_id": row["key"][0],
+            "class_name": row["key"][1],
+            "target": subject.target,
+            "choice": choice,
+            "channels": subject.chosen[choice],
+            "score_full": one.full,
+            "n_others": len(subject.others),
+            "drop_own": drops.own[0],
+            "drop_others": None if np.isnan(drops.others[0]) else drops.others[0],
+        }
+        for null, drawn in zip(NULLS, (one.random, one.matched[choice]), strict=True):
+            made |= {f"{null}_own": drawn.own, f"{null}_others": drawn.others}
+        yield made
+
+
+# ---- the table --------------------------------------------------------------------------------
+
+
+def ablation_table(found: Ablation, k: int, draws: int) -> pa.Table:
+    """Rows of `ABLATION`: all pairs together (no class_id), then every class; drops are of logits.
+
+    `n` pairs were ablated; `n_alone` and `n_failed` were not, and are in no other number. `excess` is the
+    own drop less that of the others, over the `n_compared` pairs that have others, with the 95 % interval of
+    a bootstrap over images. `random_own` is the mean own drop under random sets, between `low` and `high` in
+    95 % of the draws of all pairs together, `count` of the `draws` of them at least as large as `drop_own`,
+    and `p` = (1 + count) / (1 + draws), the permutation test's. `matched_` is the same under sets of the
+    chosen ones' energy. Null where there is no pair.
+    """
+    counts = Counter(_keys(found.pairs))
+    rows: list[Row] = []
+    for key in (None, *sorted({*counts, *found.alone, *found.failed})):
+        left_out = {
+            "n_alone": found.alone.total() if key is None else found.alone[key],
+            "n_failed": found.failed.total() if key is None else found.failed[key],
+        }
+        class_id, class_name = key or (None, ALL)
+        of_class = {"class_id": class_id, "class_name": class_name, "k": k, "draws": draws, **left_out}
+        rows += [{**of_class, "choice": choice, "n": 0, "n_compared": 0} for choice in CHOICES]
+    places = {(row["class_id"], row["class_name"], row["choice"]): row for row in rows}
+    for place, pairs in _groups(found.pairs):
+        places[place] |= _statistics(pairs)
+    return pa.Table.from_pylist(rows, schema=ABLATION)
+
+
+def _keys(pairs: pa.Table) -> list[ClassKey]:
+    return list(zip(pairs["class_id"].to_pylist(), pairs["class_name"].to_pylist(), strict=True))
+
+
+def _groups(pairs: pa.Table) -> Iterator[tuple[tuple[int | None, str, str], pa.Table]]:
+    """The pairs of every choice, then of every class and choice."""
+    for choice in CHOICES:
+        of_choice = pairs.filter(pc.equal(pairs["choice"], choice))
+        if not of_choice.num_rows:
+            continue
+        yield (None, ALL, choice), of_choice
+        members: dict[ClassKey, list[int]] = {}
+        for i, key in enumerate(_keys(of_choice)):
+            members.setdefault(key, []).append(i)
+        for key, indices in members.items():
+            yield (*key, choice), of_choice.take(indices)
+
+
+def _statistics(pairs: pa.Table) -> Row:
+    own, others = (
+        pairs[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("drop_own", "drop_others")
+    )
+    drawn = {name: _matrix(pairs[name]) for name in DRAWN}
+    excess, compared = own - others, ~np.isnan(others)
+    row: Row = {"n": len(own), "n_compared": int(compared.sum()), "drop_own": float(own.mean())}
+    if compared.any():
+        row |= {"drop_others": float(others[compared].mean()), "excess": float(excess[compared].mean())}
+        row["excess_low"], row["excess_high"] = _interval(
+            excess[compared], pairs["image_id"].to_numpy()[compared]
+        )
+    for null in NULLS:
+        random_own, random_others = drawn[f"{null}_own"], drawn[f"{null}_others"]
+        row |= _against(f"{null}_own", own, random_own)
+        if compared.any():
+            random_excess = (random_own - random_others)[compared]
+            row |= _against(f"{null}_excess", excess[compared], random_excess)
+    return row
+
+
+def _matrix(column: pa.ChunkedArray) -> Floats:
+    """Lists of one length (P,R)."""
+    values: Floats = pc.list_flatten(column).to_numpy().reshape(len(column), -1)
+    return values
+
+
+def _against(name: str, observed: Floats, drawn: Floats) -> Row:
+    """The mean over pairs of observed (P,) among those of R draws (P,R)."""
+    mean, means = observed.mean(), drawn.mean(0)
+    # A draw of the same channels is a tie: rounding elsewhere in a batch must not decide it.
+    count = int((means >= mean - TIE * max(1.0, abs(mean))).sum())
+    low, high = interval(means)
+    return {
+        name: float(means.mean()),
+        f"{name}_low": low,
+        f"{name}_high": high,
+        f"{name}_count": count,
+        f"{name}_p": (1 + count) / (1 + len(means)),
+    }
+
+
+def _interval(values: Floats, images: npt.NDArray[Any]) -> tuple[float | None, float | None]:
+    """Of the mean of values (P,), by bootstrap over the images of the pairs."""
+    _, image = np.unique(images, return_inverse=True)
+    weights = (chunk[:, image] for chunk in draw(int(image.max()) + 1, RESAMPLES, seed=0))
+    return interval(np.concatenate([chunk @ values / chunk.sum(1) for chunk in weights]))

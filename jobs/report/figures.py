@@ -163,7 +163,7 @@ def channels_of_classes(runs: Runs, classes: Chosen = None, root: str | None = N
     axes = figure.subplots(len(keys), 2 + EXAMPLES, squeeze=False, width_ratios=[3, *[1] * (1 + EXAMPLES)])
     for axes_row, key in zip(axes, keys, strict=True):
         if key not in stars:
-            draw_row(axes_row, [Panel(key[1] or f"class {key[0]}", note="no pair of this class has an a*")])
+            draw_row(axes_row, [Panel(_class_name(table[key]), note="no pair of this class has an a*")])
             continue
         _draw_mean_mask(axes_row[0], table[key], stars[key])
         star = stars[key]
@@ -236,13 +236,16 @@ def _draw_growth(axis: Axes, masks: Sequence[Axes], sweep: Sweep) -> None:
     axis.set_ylabel("score / whole", fontsize=8)
 
 
+def _class_name(row: Row) -> str:
+    return str(row["class_name"] or f"class {row['class_id']}")
+
+
 def _draw_mean_mask(axis: Axes, row: Row, star: int) -> None:
     mask = row["mean_mask"]
     colours = [ORANGE if k == star else BLUE for k in range(len(mask))]
     axis.bar(range(len(mask)), mask, 1.0, color=colours)
-    axis.set_title(
-        plain(f"{row['class_name']} ({row['n'] - row['n_no_a_star']} masks)"), fontsize=8, parse_math=False
-    )
+    title = f"{_class_name(row)} (n = {row['n'] - row['n_no_a_star']})"
+    axis.set_title(plain(title), fontsize=8, parse_math=False)
     axis.set_xlim(-0.5, len(mask) - 0.5)
     axis.set_ylim(0, 1.05)
     axis.set_xlabel(plain(f"channels of {row['layer']}"), fontsize=8, parse_math=False)

@@ -118,12 +118,13 @@ def map_panel(material: Material, method: str, pair: Row) -> Panel:
 
 def channel_panels(material: Material, run: Run, row: Row) -> list[Panel]:
     """The image of a row of the channel table, and its saliency (eq. 11)."""
-    cells = np.reshape(row["saliency"], row["saliency_shape"])
+    rows, columns = row["saliency_shape"]
     image = image_panel(material, run, row, f"{name_of(row)}: {row['score_full']:.1f}")
-    ground = ground_of(image, CELL * cells.shape[0], CELL * cells.shape[1])
+    ground = ground_of(image, CELL * rows, CELL * columns)
     most, channels = row["counts"][-1], row["masks_shape"][1]
     kept = f"no a*: {most}" if row["a_star"] is None else f"a* = {row['a_star']}"
-    return [image, Panel(f"{kept} of {channels} channels", heat(ground, cells))]
+    saliency = heat(ground, np.reshape(row["saliency"], (rows, columns)))
+    return [image, Panel(f"{kept} of {channels} channels", saliency)]
 
 
 def channel_curves(row: Row) -> Curves:
@@ -176,10 +177,12 @@ def visualized(material: Material, layer: str, channel: int) -> Panel:
         Absent: no run has it.
     """
     for run in material.of_kind(Kind.INVERSION):
-        for table in run.tables(Kind.INVERSION, ["layer", "channel", "image"]):
-            same = pc.and_(pc.equal(table["layer"], layer), pc.equal(table["channel"], channel))
-            for row in table.filter(pc.fill_null(same, False)).to_pylist():
-                return Panel(f"channel {channel}", _png(row["image"]))
+        for shard in run.committed():  # the pictures, which are large, are read of one shard alone
+            for table in run.tables(Kind.INVERSION, ["layer", "channel"], [shard]):
+                if {"layer": layer, "channel": channel} in table.to_pylist():
+                    place = table.to_pylist().index({"layer": layer, "channel": channel})
+                    image = run.shard_table(shard, Kind.INVERSION)["image"][place].as_py()
+                    return Panel(f"channel {channel}", _png(image))
     raise Absent("no inversion of this channel in the runs given")
 
 

@@ -287,7 +287,6 @@ def test_channel_curve(channel: Run, images: Path) -> None:
 def test_inversions_and_where_they_differ(channel: Run, images: Path, tmp_path: Path) -> None:
     whole, masked = (RNG.integers(0, 256, (20, 20, 3)).astype(np.uint8) for _ in range(2))
     common = {"layer": "block4", "image": png(whole)}
-    broken = {"image": b"x"}
     both = {**common, "image_masked": png(masked), "a_star": 2, "cosine_between": 0.25}
     made = {
         0: {Kind.INVERSION: [both]},

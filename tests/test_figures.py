@@ -94,7 +94,7 @@ def pixels_of(images: Path, i: int) -> np.ndarray:
 
 
 def spatial_row(i: int, **values: Any) -> dict[str, Any]:
-    shape = mask_family(HEIGHT, WIDTH, MASK).shape
+    shape = mask_family(HEIGHT, WIDTH, MASK).param_shape
     params = np.random.default_rng(i).random((3, *shape)).round().astype(np.float16)
     return {
         "input_shape": [HEIGHT, WIDTH],

@@ -652,6 +652,50 @@ def finetune(
     typer.echo(f"done: {_shown(str(out))}. Next: extremal run {flags}")
 
 
+@app.command(
+    epilog="**Examples**\n\n`extremal figure masks-of-areas runs/voc --pairs 3,17`\n\n"
+    "`extremal figure compare-methods runs/voc runs/voc-methods --image 000001 --out compare.pdf`\n\n"
+    "`extremal figure channels-of-classes runs/channels runs/inversions --classes 'goldfish,tabby' "
+    "--root /data/imagenet`\n\n"
+    "**Figures**\n\n"
+    "- `masks-of-areas` images with their masks over areas (the paper's Figure 1); a spatial run\n"
+    "- `compare-methods` masks at a* beside other methods' maps (2); a spatial run, saliency runs with maps\n"
+    "- `score-curve` score against area, preserved and deleted (3); a spatial run\n"
+    "- `area-growth` masks and their share of the full score as bars (5); a spatial run\n"
+    "- `channel-curve` score against number of channels, with the saliency of eq. 11 (8); a channel run\n"
+    "- `inversion-difference` inversions of all and of a* channels (9); an inversion run, a channel run\n"
+    "- `channels-of-classes` mean masks, inversions, exciting images (10); a channel run, inversions\n\n"
+    "Several runs of one dataset are joined by image and class; pairs are those of the first. "
+    "`from jobs.report import masks_of_areas` and so on return matplotlib figures."
+)
+def figure(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which figure; all are listed below.")],
+    uris: Annotated[list[str], typer.Argument(metavar="RUN...", help="Directories or URIs of runs.")],
+    pairs: Annotated[
+        str | None, typer.Option(help="Numbers of pairs in the first run: 3,17. [default: the first 4]")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="All pairs of this image, by its id.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Only these classes: cat,dog, or ids where a name has a comma.")
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Folder of the dataset, if it has moved. [default: as it was]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File, .png or .pdf. [default: NAME.png]")] = None,
+) -> None:
+    """A figure of the paper from stored results, as PNG or PDF: needs no GPU and no network."""
+    with _explained():
+        from jobs.figure import write_figure
+        from jobs.options import numbers
+        from pipeline.config import ConfigError
+
+        if pairs is not None and image is not None:
+            raise ConfigError("Give --pairs or --image, not both.")
+        chosen = numbers(pairs, int, "--pairs") if image is None else [image]
+        named = None if classes is None else [name.strip() for name in classes.split(",")]
+        typer.echo(write_figure(name, uris, chosen, named, root, out))
+
+
 @app.command(epilog="**Example**\n\n`extremal demo --out /tmp/demo`")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, network, runs and pictures.")] = Path(

@@ -8,13 +8,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from jobs.pictures import overlay, save_sheet
+from jobs.report import masks_of_areas, save
 from jobs.run import execute
 from jobs.scores import show_classes, show_scores
 from pipeline.config import RunConfig, build_config, merge, method_trees
 from pipeline.datasets import open_dataset
 from pipeline.driver import Pool, start_ray
-from pipeline.masks import draw_masks
 from pipeline.pointing import Rule
 from storage import Kind, Run
 from workers.images import decode
@@ -54,7 +53,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     show_scores(spatial.uri, Rule(TOLERANCE_PX), console)
     show_classes(channel.uri, 5, console)
     picture = out / "overlays.png"
-    save_overlays(spatial, root, picture)
+    save(masks_of_areas(spatial, pairs=range(min(SHOWN, pairs)), root=str(root)), picture)
     console.print(f"\nLook at {picture}. Then try:")
     image = root / spatial.table(Kind.SPATIAL, ["path"])["path"][0].as_py()
     command = sys.argv[0] if Path(sys.argv[0]).name == "extremal" else "extremal"
@@ -110,16 +109,3 @@ def _training_set(root: Path) -> tuple[Tensor, Tensor]:
         labels[i, list(ids)] = 1
     pixels = np.stack([np.asarray(decode(Path(dataset.root) / path)) for path in present])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels
-
-
-def save_overlays(run: Run, root: Path, path: Path) -> None:
-    """A sheet of the first pairs of a spatial run: the image, and every area's mask drawn from Parquet."""
-    pictures, titles = [], []
-    for row in run.table(Kind.SPATIAL).slice(0, SHOWN).to_pylist():
-        height, width = row["input_shape"]
-        image = np.asarray(decode(root / row["path"]).resize((width, height))) / 255
-        pictures.append([image, *(overlay(image, mask) for mask in draw_masks(run, row))])
-        scores = zip(row["areas"], row["score_preserve"], strict=True)
-        texts = [f"area {area:.2g}: {score:.1f}" for area, score in scores]
-        titles.append([f"{row['class_name']}: {row['score_full']:.1f}", *texts])
-    save_sheet(path, pictures, titles)

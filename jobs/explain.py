@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from jobs.pictures import heat, overlay, save_curves, save_sheet
+from jobs.pictures import Curves, Panel, curve_sheet, displayed, heat, overlay, save, sheet
 from pipeline.config import ConfigError, RunConfig
 from workers import channel_attribution, decode, extremal_perturbation, load_network
 from workers.images import ImageError
@@ -41,7 +40,7 @@ def explain(
     target = _target(network, x, config.dataset.target)
     name = network.classes[target] if network.classes else f"output {target}"
     out.mkdir(parents=True, exist_ok=True)
-    picture = displayed(x[0], network)
+    picture = displayed(x[0], network.preprocess)
     targets = torch.tensor([target], device=network.device)
     make = _spatial if config.method == "spatial" else _channel
     return make(network, x, targets, config, out / path.stem, picture, name, console)
@@ -55,12 +54,6 @@ def _target(network: Network, x: Tensor, wanted: int | None) -> int:
     if not 0 <= wanted < len(logits):
         raise ConfigError(f"--target {wanted}: {network.name} has outputs 0 to {len(logits) - 1}.")
     return wanted
-
-
-def displayed(x: Tensor, network: Network) -> np.ndarray:
-    """A network input (3,h,w) as a picture (h,w,3) in 0..1."""
-    mean, std = (x.new_tensor(v)[:, None, None] for v in (network.preprocess.mean, network.preprocess.std))
-    return np.asarray((x * std + mean).clamp(0, 1).permute(1, 2, 0).cpu().numpy())
 
 
 def _spatial(
@@ -77,20 +70,15 @@ def _spatial(
     console.print(f"optimizing {len(config.spatial.areas)} masks for {name}, {steps} steps ...")
     result = extremal_perturbation(network, x, targets, seed=config.seed, config=config.spatial)
     areas, scores = config.spatial.areas, result.scores[0].tolist()
-    shown = [overlay(picture, mask.cpu().numpy()) for mask in result.masks[0]]
-    texts = [f"area {a:g}: {s:.1f}" for a, s in zip(areas, scores, strict=True)]
+    masks = zip(areas, scores, result.masks[0], strict=True)
+    shown = [Panel(f"area {a:g}: {s:.1f}", overlay(picture, mask.cpu().numpy())) for a, s, mask in masks]
     files = [stem.with_name(f"{stem.name}-{kind}.png") for kind in ("masks", "scores")]
     full, perturbed = float(result.score_full), float(result.score_perturbed)
-    save_sheet(files[0], [[picture, *shown]], [[f"{name}: {full:.1f}", *texts]])
+    save(sheet([[Panel(f"{name}: {full:.1f}", picture), *shown]]), files[0])
     a_star = None if result.a_star.isnan().item() else float(result.a_star)
-    save_curves(
-        files[1],
-        areas,
-        {"preserve": scores, "delete": result.scores_deleted[0].tolist()},
-        {"whole image": full, "fully perturbed": perturbed},
-        a_star,
-        "area kept",
-    )
+    levels = {"whole image": full, "fully perturbed": perturbed}
+    games = {"preserve": scores, "delete": result.scores_deleted[0].tolist()}
+    save(curve_sheet(Curves(areas, games, levels, a_star, "area kept")), files[1])
     reached = "no area reaches the full score" if a_star is None else f"a* = {a_star:g}"
     console.print(f"{name}: score {full:.2f}, fully perturbed {perturbed:.2f}; {reached}")
     return files
@@ -110,19 +98,15 @@ def _channel(
     console.print(f"optimizing channel masks of {config.channel.layer} for {name}, {steps} steps ...")
     result = channel_attribution(network, x, targets, config=config.channel)
     counts, full = result.counts, float(result.score_full)
-    saliency = F.interpolate(result.saliency[None], size=picture.shape[:2], mode="bilinear")[0, 0]
     files = [stem.with_name(f"{stem.name}-{kind}.png") for kind in ("channels", "channel-scores")]
     a_star = None if result.a_star.isnan().item() else int(result.a_star)
     text = f"{len(result.masks[0, 0])} channels, a* = {a_star}"
-    save_sheet(files[0], [[picture, heat(picture, saliency.cpu().numpy())]], [[f"{name}: {full:.1f}", text]])
-    save_curves(
-        files[1],
-        counts,
-        {"best channels, exactly": result.scores_binary[0].tolist(), "mask": result.scores[0].tolist()},
-        {"all channels": full, "no channel": float(result.score_perturbed)},
-        a_star,
-        f"channels of {config.channel.layer} kept",
-    )
+    saliency = heat(picture, result.saliency[0].cpu().numpy())
+    save(sheet([[Panel(f"{name}: {full:.1f}", picture), Panel(text, saliency)]]), files[0])
+    masks = {"best channels, exactly": result.scores_binary[0].tolist(), "mask": result.scores[0].tolist()}
+    levels = {"all channels": full, "no channel": float(result.score_perturbed)}
+    label = f"channels of {config.channel.layer} kept"
+    save(curve_sheet(Curves(counts, masks, levels, a_star, label)), files[1])
     index = counts.index(a_star) if a_star in counts else len(counts) - 1
     top = result.masks[0, index].argsort(descending=True, stable=True)[:10].tolist()
     console.print(f"{name}: score {full:.2f}; a* = {a_star}; top channels {top}")

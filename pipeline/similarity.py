@@ -113,7 +113,7 @@ def closest_classes(found: Similarity) -> pa.Table:
         "class_name": [found.classes[i][1] for i in a],
         "other_id": [found.classes[i][0] for i in b],
         "other_name": [found.classes[i][1] for i in b],
-        "cosine": found.cosine[a, b],
+        "centred_cosine": found.cosine[a, b],
         "raw_cosine": found.raw[a, b],
         "n": found.pairs[a],
         "n_other": found.pairs[b],

@@ -71,10 +71,10 @@ def test_the_table_lists_pairs_once_the_closest_first() -> None:
     assert {(r["class_id"], r["other_id"]) for r in rows} == {
         (10 + i, 10 + j) for i in range(6) for j in range(i + 1, 6)
     }
-    assert [r["cosine"] for r in rows] == sorted((r["cosine"] for r in rows), reverse=True)
+    assert [r["centred_cosine"] for r in rows] == sorted((r["centred_cosine"] for r in rows), reverse=True)
     for row in rows:
         i, j = row["class_id"] - 10, row["other_id"] - 10
-        assert (row["cosine"], row["raw_cosine"]) == (found.cosine[i, j], found.raw[i, j])
+        assert (row["centred_cosine"], row["raw_cosine"]) == (found.cosine[i, j], found.raw[i, j])
         assert (row["n"], row["n_other"]) == (5 - i % 2, 5 - j % 2)
         assert row["other_name"] == f"class {j}"
 
@@ -106,7 +106,7 @@ def test_a_thousand_classes_take_seconds() -> None:
     assert time.process_time() - start < 20
     assert pairs.num_rows == CLOSEST
     off = found.cosine[~np.eye(1000, dtype=bool)]
-    assert pairs["cosine"][0].as_py() == off.max()
+    assert pairs["centred_cosine"][0].as_py() == off.max()
 
 
 @pytest.mark.parametrize("count", [2, NAMED + 1])

@@ -40,7 +40,7 @@ def image_id(pair: int) -> str:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], note: str = "") -> Value:
-    labels = [{"label": label, "number": i > 0} for i, label in enumerate(columns)]
+    labels = [{"label": label, "number": rows[0][i][0].isdigit()} for i, label in enumerate(columns)]
     return {"id": title, "title": title, "note": note, "columns": labels, "rows": rows}
 
 
@@ -51,12 +51,31 @@ def overview(pairs: int, classes: list[str], counts: Value, chunk: int) -> Value
         "kind": "spatial",
         "made": "2026-11-22 03:00 UTC, extremal 0.1.0",
         "runs": [
-            {"place": "runs/voc", "kind": "spatial", "network": "vgg16", "dataset": "voc 2007:test", "complete": True},
-            {"place": f"runs/{HOSTILE}", "kind": "saliency", "network": "vgg16", "dataset": "voc", "complete": False},
+            {
+                "place": "runs/voc",
+                "kind": "spatial",
+                "network": "vgg16",
+                "dataset": "voc 2007:test",
+                "complete": True,
+            },
+            {
+                "place": f"runs/{HOSTILE}",
+                "kind": "saliency",
+                "network": "vgg16",
+                "dataset": "voc",
+                "complete": False,
+            },
         ],
-        "facts": [["network", "vgg16, weights of 0000aaaa"], ["dataset", HOSTILE], ["precision", "float32"], ["seed", "0"]],
+        "facts": [
+            ["network", "vgg16, weights of 0000aaaa"],
+            ["dataset", HOSTILE],
+            ["precision", "float32"],
+            ["seed", "0"],
+        ],
         "counts": counts,
-        "tables": [table("Pointing game", ["method", "accuracy", "95% interval"], scores, "Tolerance 15 px.")],
+        "tables": [
+            table("Pointing game", ["method", "accuracy", "95% interval"], scores, "Tolerance 15 px.")
+        ],
         "failures": table("Failures", ["image", "stage", "error"], [[HOSTILE, "decode", HOSTILE]], "1 of 1."),
         "config": {"network": {"name": "vgg16"}, "note": HOSTILE},
         "methods": METHODS,
@@ -75,18 +94,29 @@ def index(generator: np.random.Generator, pairs: int, classes: int, pictures: in
 
     def numbers(scale: float, unknown: float) -> list[float | None]:
         values = generator.random(pairs) * scale
-        return [None if gone else round(float(v), 4) for v, gone in zip(values, generator.random(pairs) < unknown, strict=True)]
+        return [
+            None if gone else round(float(v), 4)
+            for v, gone in zip(values, generator.random(pairs) < unknown, strict=True)
+        ]
 
     state = generator.choice(list("rrrrrrfm"), pairs)
     state[:4] = list("rrfm")
     stars = generator.choice([*AREAS, np.nan], pairs)
     hits = {method: "".join(generator.choice(list("hhhmmsn"), pairs)) for method in METHODS}
-    far = {m: [round(d, 1) if h == "m" else 0.0 if h == "h" else None for h, d in zip(hits[m], generator.random(pairs) * 150, strict=True)] for m in METHODS}
+    far = {
+        m: [
+            round(d, 1) if h == "m" else 0.0 if h == "h" else None
+            for h, d in zip(hits[m], generator.random(pairs) * 150, strict=True)
+        ]
+        for m in METHODS
+    }
     return {
         "class": [i % classes for i in range(pairs)],
         "image": [image_id(i) for i in range(pairs)],
         "state": "".join(state),
-        "a_star": [float(a) if s == "r" and a == a else None for a, s in zip(stars, state, strict=True)],
+        "a_star": [
+            float(a) if s == "r" and not np.isnan(a) else None for a, s in zip(stars, state, strict=True)
+        ],
         "kept": numbers(1, 0.1),
         "hits": hits,
         "distance": far,
@@ -109,10 +139,26 @@ def cut(columns: Value, start: int, end: int) -> Value:
 def pair_row(pair: int, columns: Value, classes: list[str]) -> Value:
     result = columns["state"][pair] == "r"
     tiles = [
-        {"label": f"area {a}", "group": "masks", "method": "extremal", "size": a, "score": 0.9 * a**0.3, "deleted": 0.9 - a}
+        {
+            "label": f"area {a}",
+            "group": "masks",
+            "method": "extremal",
+            "size": a,
+            "score": 0.9 * a**0.3,
+            "deleted": 0.9 - a,
+        }
         for a in AREAS
     ]
-    tiles.append({"label": "grad_cam", "group": "maps", "method": "grad_cam", "size": None, "score": None, "deleted": None})
+    tiles.append(
+        {
+            "label": "grad_cam",
+            "group": "maps",
+            "method": "grad_cam",
+            "size": None,
+            "score": None,
+            "deleted": None,
+        }
+    )
     curve = {
         "title": "extremal",
         "label": "area",
@@ -140,17 +186,29 @@ def pair_row(pair: int, columns: Value, classes: list[str]) -> Value:
         "strip": {"cells": list(CELLS), "tiles": tiles} if result else None,
         "boxes": [[60, 40, 199, 159]],
         "points": [
-            {"method": m, "x": 90 + 45 * i, "y": 70 + 25 * i, "outcome": columns["hits"][m][pair], "distance": columns["distance"][m][pair]}
+            {
+                "method": m,
+                "x": 90 + 45 * i,
+                "y": 70 + 25 * i,
+                "outcome": columns["hits"][m][pair],
+                "distance": columns["distance"][m][pair],
+            }
             for i, m in enumerate(METHODS)
         ]
         if result
         else [],
         "curves": [curve] if result else [],
         "numbers": [["steps", "800"], ["seconds", "3.2"]],
-        "inversion": {"whole": "channels/00000.png", "masked": "channels/00001.png", "numbers": [["cosine, whole", "0.91"]]}
+        "inversion": {
+            "whole": "channels/00000.png",
+            "masked": "channels/00001.png",
+            "numbers": [["cosine, whole", "0.91"]],
+        }
         if pair == 0
         else None,
-        "failure": {"stage": "decode", "error_type": "OSError", "error": HOSTILE} if columns["state"][pair] == "f" else None,
+        "failure": {"stage": "decode", "error_type": "OSError", "error": HOSTILE}
+        if columns["state"][pair] == "f"
+        else None,
     }
 
 
@@ -198,8 +256,15 @@ def class_rows(columns: Value, classes: list[str]) -> Value:
     closest = table("Closest classes", ["class", "closest", "cosine"], [[classes[0], HOSTILE, "0.93"]])
     return {
         "classes": rows,
-        "similarity": {"image": "similarity.png", "order": list(range(len(classes))), "closest": closest, "note": "Cosine."},
-        "ablation": table("Ablation", ["class", "own drop", "others", "null"], [[HOSTILE, "0.41", "0.05", "0.02"]]),
+        "similarity": {
+            "image": "similarity.png",
+            "order": list(range(len(classes))),
+            "closest": closest,
+            "note": "Cosine.",
+        },
+        "ablation": table(
+            "Ablation", ["class", "own drop", "others", "null"], [[HOSTILE, "0.41", "0.05", "0.02"]]
+        ),
     }
 
 
@@ -207,6 +272,7 @@ def class_page(generator: np.random.Generator, columns: Value, c: int, name: str
     mine = [i for i, k in enumerate(columns["class"]) if k == c]
     stars = [columns["a_star"][i] for i in mine if columns["state"][i] == "r"]
     mask = np.round(generator.beta(0.3, 3, CHANNELS), 4).tolist()
+    mask[3], mask[77] = 0.93, 0.88
     example = {"pair": mine[0], "class_name": name, "image": "pictures/000/000000.jpg", "activation": 12.5}
     hidden = {**example, "image": None, "pair": mine[1]}
     return {
@@ -215,10 +281,21 @@ def class_page(generator: np.random.Generator, columns: Value, c: int, name: str
         "pairs": mine[:60],
         "total": len(mine),
         "layer": "features.29",
-        "a_star": {"label": "area", "sizes": AREAS, "counts": [stars.count(a) for a in AREAS], "none": stars.count(None)},
+        "a_star": {
+            "label": "area",
+            "sizes": AREAS,
+            "counts": [stars.count(a) for a in AREAS],
+            "none": stars.count(None),
+        },
         "mean_mask": mask,
         "channels": [
-            {"channel": 3, "kind": "top", "value": mask[3], "picture": "channels/00000.png", "examples": [example, hidden]},
+            {
+                "channel": 3,
+                "kind": "top",
+                "value": mask[3],
+                "picture": "channels/00000.png",
+                "examples": [example, hidden],
+            },
             {"channel": 77, "kind": "specific", "value": mask[77], "picture": None, "examples": []},
         ],
     }
@@ -230,7 +307,12 @@ def make_site(folder: Path, pairs: int = 90, chunk: int = 50) -> Value:
     shutil.copytree(PAGES, folder)
     columns = index(generator, pairs, len(CLASSES), 6)
     states = columns["state"]
-    counts = {"pairs": pairs, "results": states.count("r"), "failed": states.count("f"), "missing": states.count("m")}
+    counts = {
+        "pairs": pairs,
+        "results": states.count("r"),
+        "failed": states.count("f"),
+        "missing": states.count("m"),
+    }
     write_data(folder, "overview", overview(pairs, CLASSES, counts, chunk))
     for i, start in enumerate(range(0, pairs, chunk)):
         write_data(folder, f"index-{i:03d}", cut(columns, start, start + chunk))
@@ -258,7 +340,12 @@ def make_large_site(folder: Path, pairs: int = 50_000) -> None:
     shutil.copytree(PAGES, folder)
     classes = [f"class {c:03d}" for c in range(1000)]
     columns = index(generator, pairs, len(classes), 6)
-    counts = {"pairs": pairs, "results": columns["state"].count("r"), "failed": columns["state"].count("f"), "missing": columns["state"].count("m")}
+    counts = {
+        "pairs": pairs,
+        "results": columns["state"].count("r"),
+        "failed": columns["state"].count("f"),
+        "missing": columns["state"].count("m"),
+    }
     write_data(folder, "overview", overview(pairs, classes, counts, CHUNK))
     for i, start in enumerate(range(0, pairs, CHUNK)):
         write_data(folder, f"index-{i:03d}", cut(columns, start, start + CHUNK))

@@ -44,12 +44,23 @@ function channels(one) {
   return section("Channels", note, h("ul", { class: "channels" }, one.channels.map(channel)));
 }
 
-async function thumbnail(overview, one, id) {
-  const pair = await loadPair(overview, id);
-  const picture = frame(pair.picture, aspectOf(pair), `${one.name}, image ${pair.image_id}`);
-  if (pair.strip) picture.append(tileNode(pair, 0));
-  const text = pair.failure ? "failed" : pair.image_id;
-  return h("li", {}, h("a", { class: "card", href: link("pair.html", { i: id, class: one.class }) }, h("span", { class: "picture" }, picture), h("span", { class: "small" }, text)));
+/** A card of a pair: its picture and tile are read when it comes near the window. */
+function thumbnail(overview, one, id) {
+  const picture = h("span", { class: "picture" });
+  const text = h("span", { class: "small" }, `pair ${id}`);
+  const card = h("a", { class: "card", href: link("pair.html", { i: id, class: one.class }) }, picture, text);
+  whenSeen(card, async () => {
+    try {
+      const pair = await loadPair(overview, id);
+      const image = frame(pair.picture, aspectOf(pair), `${one.name}, image ${pair.image_id}`);
+      if (pair.strip) image.append(tileNode(pair, 0));
+      picture.replaceChildren(image);
+      text.textContent = pair.failure ? `${pair.image_id}, failed` : pair.image_id;
+    } catch (error) {
+      say(error.message, true);
+    }
+  });
+  return h("li", {}, card);
 }
 
 page(async (overview) => {
@@ -60,7 +71,7 @@ page(async (overview) => {
   const one = await extremal.load(`class/${pad(index, 5)}`);
   heading(one.name, overview);
   say(count(one.total, "pair"));
-  const cards = await Promise.all(one.pairs.map((id) => thumbnail(overview, one, id)));
+  const cards = one.pairs.map((id) => thumbnail(overview, one, id));
   const note = one.pairs.length < one.total ? `The first ${num(one.pairs.length)} of ${num(one.total)}.` : "";
   const all = h("p", {}, h("a", { href: link("gallery.html", { class: index }) }, `All ${count(one.total, "pair")} in the gallery`));
   const parts = [sizes(one), meanMask(one), channels(one), section("Pairs", note, all, h("ul", { class: "cards" }, cards))];

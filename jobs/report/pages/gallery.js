@@ -43,12 +43,11 @@ function filters(overview) {
   slider.addEventListener("input", () => setOpacity(slider.value));
   slider.addEventListener("change", change);
   parts.push(field("Opacity", slider));
-  parts.push(h("button", { type: "button", onclick: () => go({ ...blank(), page: "" }) }, "Reset"));
+  parts.push(h("button", { type: "button", onclick: () => go({}) }, "Reset"));
   return h("form", { id: "filters", class: "filters", "aria-label": "Filters", onsubmit: (event) => event.preventDefault() }, parts);
 }
 
 const setOpacity = (value) => document.getElementById("cards").style.setProperty("--opacity", String(Number(value || 80) / 100));
-const blank = () => Object.fromEntries(KEYS.map((key) => [key, key === "sort" ? "plan" : key === "method" ? Gallery.query.method : ""]));
 
 /** Reads the form into the query; the page starts anew unless only the look of the cards changed. */
 function change(event) {
@@ -160,19 +159,6 @@ function card(id) {
   );
   if (query.tile !== "none") whenSeen(node, () => lay(id, picture, query.tile));
   return h("li", {}, node);
-}
-
-const seen = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    seen.unobserve(entry.target);
-    entry.target.whenSeen();
-  }
-}, { rootMargin: "400px" });
-
-function whenSeen(node, action) {
-  node.whenSeen = action;
-  seen.observe(node);
 }
 
 /** Lays the chosen tile over a card; a file of pairs that is missing is told in the status line. */

@@ -120,7 +120,7 @@ function pointTable(pair) {
 function inversion(pair) {
   if (!pair.inversion) return null;
   const { whole, masked, numbers } = pair.inversion;
-  const figure = (src, text, alt) => h("figure", {}, h("img", { src, alt, loading: "lazy" }), h("figcaption", {}, text));
+  const figure = (src, text, alt) => h("figure", {}, h("img", { class: "inverted", src, alt, loading: "lazy" }), h("figcaption", {}, text));
   const figures = [figure(whole, "whole image", `Inversion of the features of the whole image, ${pair.class_name}`)];
   if (masked) figures.push(figure(masked, "masked channels", `Inversion of the masked features, ${pair.class_name}`));
   return section("Feature inversion", "", h("div", { class: "beside" }, figures), numbers.length ? facts(numbers) : null);

@@ -28,7 +28,6 @@ function shortQuery(query) {
   const short = { ...query };
   if (short.sort === "plan") short.sort = "";
   if (short.page === "1") short.page = "";
-  if (short.outcome === "" && short.sort !== "miss") short.method = "";
   return short;
 }
 

@@ -53,3 +53,20 @@ async function loadPair(overview, pair) {
   const file = await extremal.load(`pairs/${pad(Math.floor(pair / overview.per_file), 5)}`);
   return file.pairs[pair - file.start];
 }
+
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      target.whenSeen();
+    }
+  },
+  { rootMargin: "400px" },
+);
+
+/** Calls action once, when the node comes near the window. */
+function whenSeen(node, action) {
+  node.whenSeen = action;
+  seen.observe(node);
+}

@@ -15,11 +15,11 @@ function ticks(low, high, about = 5) {
   return list;
 }
 
-/** Ticks 1, 10, 100 ... within [low, high], for counts. */
+/** Ticks 1, 10, 100 ... within [low, high], for counts; the ends where these are too few. */
 function powers(low, high) {
   const list = [];
   for (let power = 10 ** Math.ceil(Math.log10(low)); power <= high; power *= 10) list.push(power);
-  return list;
+  return list.length > 1 ? list : [low, high];
 }
 
 /** An empty chart: axes, their labels, and the mapping of values to its pixels. */
@@ -57,6 +57,7 @@ const SERIES = [["one", "circle"], ["two", "square"]];
 /** Score against size: a line and a mark for each series, levels full and perturbed, a* upright. */
 function curveChart(curve, width) {
   const values = known([...curve.series.flatMap(({ scores }) => scores), curve.full, curve.perturbed]);
+  if (!values.length) values.push(0, 1); // axes without a curve
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (low === high) [low, high] = [low - 0.5, high + 0.5];
   const room = (high - low) * 0.06;

@@ -180,7 +180,7 @@ page(async (overview) => {
   heading(`${pair.class_name}, pair ${id}`, overview);
   say("");
   const steps = new Steps(id, query);
-  const curves = pair.curves.map((curve) => curveFigure(curve, chartWidth(560)));
+  const curves = pair.curves.filter(({ sizes }) => sizes.length).map((curve) => curveFigure(curve, chartWidth(560)));
   const to = overview.has.classes ? h("p", {}, h("a", { href: link("class.html", { c: pair.class }) }, `All of ${pair.class_name}`)) : null;
   const parts = [
     steps.node,

@@ -58,11 +58,12 @@ function s(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** A number with so many significant digits, a dash where there is none. */
+/** A number with so many significant digits, its whole part in full; a dash where there is none. */
 function num(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (Number.isInteger(value)) return value.toLocaleString("en");
-  return String(Number(value.toPrecision(digits)));
+  const whole = Math.floor(Math.log10(Math.abs(value))) + 1;
+  return String(Number(value.toPrecision(Math.max(digits, whole))));
 }
 
 const count = (n, noun, plural = `${noun}s`) => `${num(n)} ${n === 1 ? noun : plural}`;
@@ -86,17 +87,12 @@ function scroller(label, child) {
 
 const textOf = (cell) => (typeof cell === "object" ? cell.text : cell);
 
+/** Order of two cells: of numbers by their keys, of words as people sort them. */
 function compareCells(column, sign) {
-  const key = (cell) => {
-    if (typeof cell === "object" && "key" in cell) return cell.key;
-    const number = Number.parseFloat(textOf(cell));
-    return column.number && !Number.isNaN(number) ? number : null;
-  };
   return (a, b) => {
     if (!column.number) return sign * textOf(a).localeCompare(textOf(b), "en", { numeric: true });
-    const [x, y] = [key(a), key(b)];
-    if (x === null || y === null) return (x === null) - (y === null); // the unknown comes last, either way
-    return sign * (x - y);
+    if (a.key === null || b.key === null) return (a.key === null) - (b.key === null); // last, either way
+    return sign * (a.key - b.key);
   };
 }
 
@@ -108,8 +104,8 @@ function cellNode(cell, column) {
 }
 
 /**
- * A table that scrolls sideways where it must. Cells: text, or {text, href, key} with a number to sort by.
- * sortable: its heads are buttons.
+ * A table that scrolls sideways where it must. Cells: text, or {text, href, key}.
+ * sortable: its heads are buttons; cells of number columns need a key, a number or null.
  */
 function table({ title, columns, rows }, sortable = false) {
   const body = h("tbody");

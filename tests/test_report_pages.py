@@ -23,6 +23,8 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get install chromium)")
 PAGES = ("index.html", "gallery.html", "pair.html?i=1", "classes.html", "class.html?c=1")
 CARDS, PAIRS = 24, 90
+PATIENCE = 30_000  # milliseconds: the cores may be shared with many
+expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Page]
 
 
@@ -73,7 +75,7 @@ def open_page(browser: Browser, made: tuple[Path, Value]) -> Iterator[Open]:
     def open_one(name: str, base: str = made[0].as_uri(), **context: Any) -> Page:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         page.on(
             "console",
             lambda m: faults.append(f"console {m.text}") if m.type in ("error", "warning") else None,

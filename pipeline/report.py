@@ -81,7 +81,8 @@ def cell(row: Mapping[str, Any], name: str) -> str:
     return _text(row[name])
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
@@ -103,7 +104,7 @@ def print_table(
     # Text, not str: class names may hold the square brackets that rich takes for markup.
     grid = Table(title=Text(title), caption=None if table.num_rows else "no rows")
     for name in names:
-        number = _is_number(table.schema.field(name).type)
+        number = is_number(table.schema.field(name).type)
         grid.add_column(Text(name), justify="right" if number else "left")
     for row in table.to_pylist():
         grid.add_row(*(Text(cell(row, name)) for name in names))

@@ -1,0 +1,68 @@
+// class.html?c=INDEX: one class, its a*, its channels, its pairs.
+"use strict";
+
+function sizes(one) {
+  if (!one.a_star) return null;
+  const { label, sizes: list, counts, none } = one.a_star;
+  const values = [...counts, none];
+  const total = values.reduce((sum, n) => sum + n, 0);
+  const text = `a* of ${count(total, "pair")}: ${list.map((size, i) => `${counts[i]} at ${num(size)}`).join(", ")}, ${none} without`;
+  const chart = histogram({ names: [...list.map((size) => num(size)), "none"], values, width: chartWidth(560), xLabel: `a*, ${UNITS[label] ?? label}`, yLabel: "pairs", label: text });
+  return section("a*", `The smallest size that keeps the score, ${count(total, "pair")} with a result.`, chart);
+}
+
+function meanMask(one) {
+  if (!one.mean_mask || !one.mean_mask.length) return null;
+  const marked = [...new Set(one.channels.map(({ channel }) => channel))];
+  const label = `Mean mask of ${count(one.mean_mask.length, "channel")}; marked: ${marked.join(", ") || "none"}`;
+  const note = `${one.layer ? `Layer ${one.layer}, ` : ""}${count(one.mean_mask.length, "channel")}; the channels listed below are marked.`;
+  return section("Mean mask", note, channelBars({ values: one.mean_mask, marked, width: chartWidth(1100), label }));
+}
+
+function example({ pair, class_name: name, image, activation }) {
+  const picture = image
+    ? h("img", { src: image, alt: `${name}, pair ${pair}`, loading: "lazy" })
+    : h("span", { class: "ground", role: "img", "aria-label": `${name}, pair ${pair}, no picture` });
+  return h("li", {}, h("a", { href: link("pair.html", { i: pair }) }, picture, h("span", { class: "small" }, `${name} ${num(activation)}`)));
+}
+
+const KINDS = { top: "largest mean mask", specific: "class-specific" };
+
+function channel({ channel: k, kind, value, picture, examples }) {
+  const inverted = picture ? h("img", { class: "inverted", src: picture, alt: `Feature inversion of channel ${k}`, loading: "lazy" }) : null;
+  return h(
+    "li",
+    { class: "channel" },
+    h("h3", {}, `Channel ${k}`, h("span", { class: "note" }, ` ${KINDS[kind] ?? kind}, ${num(value)}`)),
+    h("div", { class: "row" }, inverted, examples.length ? h("ul", { class: "examples", "aria-label": `Images that excite channel ${k} most` }, examples.map(example)) : null),
+  );
+}
+
+function channels(one) {
+  if (!one.channels.length) return null;
+  const note = "The channel's feature inversion where there is one, then the images of the dataset that excite it most, with the activation.";
+  return section("Channels", note, h("ul", { class: "channels" }, one.channels.map(channel)));
+}
+
+async function thumbnail(overview, one, id) {
+  const pair = await loadPair(overview, id);
+  const picture = frame(pair.picture, aspectOf(pair), `${one.name}, image ${pair.image_id}`);
+  if (pair.strip) picture.append(tileNode(pair, 0));
+  const text = pair.failure ? "failed" : pair.image_id;
+  return h("li", {}, h("a", { class: "card", href: link("pair.html", { i: id, class: one.class }) }, h("span", { class: "picture" }, picture), h("span", { class: "small" }, text)));
+}
+
+page(async (overview) => {
+  const index = Number(new URLSearchParams(location.search).get("c") ?? "none");
+  if (!Number.isInteger(index) || index < 0 || index >= overview.classes.length) {
+    throw new Error("This report has no such class: open one from the table of classes.");
+  }
+  const one = await extremal.load(`class/${pad(index, 5)}`);
+  heading(one.name, overview);
+  say(count(one.total, "pair"));
+  const cards = await Promise.all(one.pairs.map((id) => thumbnail(overview, one, id)));
+  const note = one.pairs.length < one.total ? `The first ${num(one.pairs.length)} of ${num(one.total)}.` : "";
+  const all = h("p", {}, h("a", { href: link("gallery.html", { class: index }) }, `All ${count(one.total, "pair")} in the gallery`));
+  const parts = [sizes(one), meanMask(one), channels(one), section("Pairs", note, all, h("ul", { class: "cards" }, cards))];
+  document.getElementById("main").append(...parts.filter((part) => part));
+});

@@ -1,0 +1,232 @@
+// What every page needs: data, elements, tables, the header. Data enters the page as text only.
+"use strict";
+
+const extremal = (() => {
+  const waiting = new Map(); // name -> {promise, resolve}
+
+  function entry(name) {
+    if (!waiting.has(name)) {
+      const one = {};
+      one.promise = new Promise((resolve, reject) => Object.assign(one, { resolve, reject }));
+      waiting.set(name, one);
+    }
+    return waiting.get(name);
+  }
+
+  /** Called by data/NAME.js with its value. */
+  function put(name, value) {
+    entry(name).resolve(value);
+  }
+
+  /** The value of data/NAME.js: a script, since fetch does not reach file://. */
+  function load(name) {
+    const known = waiting.has(name);
+    const one = entry(name);
+    if (!known) {
+      const script = document.createElement("script");
+      script.src = `data/${name}.js`;
+      const missing = () => one.reject(new Error(`data/${name}.js is missing or damaged: make the report again.`));
+      script.onload = missing; // does nothing once put() has resolved
+      script.onerror = missing;
+      document.head.append(script);
+    }
+    return one.promise;
+  }
+
+  return { put, load };
+})();
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** An HTML element; strings among the children become text nodes. */
+function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+function s(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** A number with so many significant digits, a dash where there is none. */
+function num(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  return String(Number(value.toPrecision(digits)));
+}
+
+const count = (n, noun, plural = `${noun}s`) => `${num(n)} ${n === 1 ? noun : plural}`;
+const OUTCOMES = { h: "hit", m: "miss", s: "skipped", n: "none" };
+const pad = (number, digits) => String(number).padStart(digits, "0");
+const numbered = (folder, number, ending) =>
+  `${folder}/${pad(Math.floor(number / 1000), 3)}/${pad(number, 6)}.${ending}`;
+const picturePath = (number) => numbered("pictures", number, "jpg");
+const stripPath = (pair) => numbered("strips", pair, "png");
+
+/** Link to a page with a query made from an object; empty values are left out. */
+function link(page, query) {
+  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
+  return text ? `${page}?${text}` : page;
+}
+
+/** What a wide thing scrolls in: reachable by keyboard, named for screen readers. */
+function scroller(label, child) {
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, child);
+}
+
+const textOf = (cell) => (typeof cell === "object" ? cell.text : cell);
+
+function compareCells(column, sign) {
+  const key = (cell) => {
+    if (typeof cell === "object" && "key" in cell) return cell.key;
+    const number = Number.parseFloat(textOf(cell));
+    return column.number && !Number.isNaN(number) ? number : null;
+  };
+  return (a, b) => {
+    if (!column.number) return sign * textOf(a).localeCompare(textOf(b), "en", { numeric: true });
+    const [x, y] = [key(a), key(b)];
+    if (x === null || y === null) return (x === null) - (y === null); // the unknown comes last, either way
+    return sign * (x - y);
+  };
+}
+
+function cellNode(cell, column) {
+  const node = h("td", column.number ? { class: "number" } : {});
+  if (typeof cell === "object" && cell.href) node.append(h("a", { href: cell.href }, cell.text));
+  else node.textContent = textOf(cell);
+  return node;
+}
+
+/**
+ * A table that scrolls sideways where it must. Cells: text, or {text, href, key} with a number to sort by.
+ * sortable: its heads are buttons.
+ */
+function table({ title, columns, rows }, sortable = false) {
+  const body = h("tbody");
+  const draw = (list) =>
+    body.replaceChildren(...list.map((row) => h("tr", {}, row.map((cell, i) => cellNode(cell, columns[i])))));
+  const heads = columns.map((column, i) => {
+    const head = h("th", { scope: "col", class: column.number ? "number" : null });
+    if (!sortable) {
+      head.textContent = column.label;
+      return head;
+    }
+    const sort = () => {
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+      const compare = compareCells(column, sign);
+      draw([...rows].sort((a, b) => compare(a[i], b[i])));
+    };
+    head.append(h("button", { type: "button", class: "sort", onclick: sort }, column.label));
+    return head;
+  });
+  draw(rows);
+  return scroller(title, h("table", {}, h("caption", { class: "hidden" }, title), h("thead", {}, h("tr", {}, heads)), body));
+}
+
+/** A section with its heading; a note stands under it. */
+function section(title, note, ...children) {
+  return h("section", {}, h("h2", {}, title), note ? h("p", { class: "note" }, note) : null, ...children);
+}
+
+/** A TABLE of the data as a section, nothing if it has no rows. */
+function tableSection(data, sortable = false) {
+  return data && data.rows.length ? section(data.title, data.note, table(data, sortable)) : null;
+}
+
+/** A control under its label. */
+const field = (label, control) => h("label", {}, h("span", {}, label), control);
+
+/** Pairs of label and text as a description list. */
+function facts(list) {
+  return h("dl", { class: "facts" }, list.map(([label, text]) => h("div", {}, h("dt", {}, label), h("dd", {}, text))));
+}
+
+const Theme = {
+  NAMES: ["auto", "light", "dark"],
+  read() {
+    try {
+      const name = localStorage.getItem("extremal-theme");
+      return Theme.NAMES.includes(name) ? name : "auto";
+    } catch {
+      return "auto"; // storage is refused in some browsers' file:// pages
+    }
+  },
+  apply(name) {
+    if (name === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = name;
+  },
+  next() {
+    const name = Theme.NAMES[(Theme.NAMES.indexOf(Theme.read()) + 1) % Theme.NAMES.length];
+    try {
+      localStorage.setItem("extremal-theme", name);
+    } catch {
+      // it lasts as long as the page, then
+    }
+    Theme.apply(name);
+    return name;
+  },
+};
+Theme.apply(Theme.read()); // before the body is drawn: no flash of the other theme
+
+function header(overview) {
+  const here = location.pathname.split("/").pop() || "index.html";
+  const parent = { "pair.html": "gallery.html", "class.html": "classes.html" }[here];
+  const pages = [["index.html", "Overview"], ["gallery.html", "Gallery"]];
+  if (overview.has.classes) pages.push(["classes.html", "Classes"]);
+  const links = pages.map(([page, name]) => {
+    const current = page === here ? "page" : page === parent ? "true" : null;
+    return h("li", {}, h("a", { href: page, "aria-current": current }, name));
+  });
+  const theme = h("button", { type: "button", class: "theme", onclick: () => (theme.textContent = `Theme: ${Theme.next()}`) });
+  theme.textContent = `Theme: ${Theme.read()}`;
+  document.getElementById("top").replaceChildren(
+    h("span", { class: "title" }, overview.title),
+    h("nav", { "aria-label": "Pages" }, h("ul", {}, links)),
+    theme,
+  );
+  document.body.append(h("footer", {}, `Made ${overview.made}`));
+}
+
+/** Text of the status line; an error is read out at once. */
+function say(text, error = false) {
+  const status = document.getElementById("status");
+  status.textContent = text;
+  status.classList.toggle("error", error);
+  if (error) status.setAttribute("role", "alert");
+}
+
+/** The heading and the tab's title. */
+function heading(text, overview) {
+  document.getElementById("heading").textContent = text;
+  document.title = `${text} · ${overview.title}`;
+}
+
+/** Runs a page: header, then draw(overview), whose errors are shown in place of the page. */
+async function page(draw) {
+  try {
+    const overview = await extremal.load("overview");
+    header(overview);
+    await draw(overview);
+  } catch (error) {
+    say(error.message, true);
+    throw error;
+  }
+}
+
+/** True where a key belongs to a field or to the browser and not to a page's shortcuts. */
+function typing(event) {
+  const field = event.target.closest("input, select, textarea, dialog");
+  return event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || field !== null;
+}

@@ -145,7 +145,9 @@ class Book:
         for number, found in enumerate(self.scores, 1):
             table = found.tables.get("pointing")
             own = dict.fromkeys(table["method"].to_pylist()) if table is not None else {}
-            renamed = {name: f"{name} ({number})" if name in taken and name != CENTER else name for name in own}
+            renamed = {
+                name: f"{name} ({number})" if name in taken and name != CENTER else name for name in own
+            }
             taken |= {*own}
             names.append(renamed)
         return names

@@ -71,7 +71,7 @@ class Classes:
                 a_star = entries.a_star[i]
                 if a_star is not None:
                     count["a_star"] += 1
-                    count["a_star_sum"] += a_star  # type: ignore[assignment]  # areas are fractions
+                    count["a_star_sum"] += a_star
         return counts
 
     def _row(self, index: int, count: Counter[Any]) -> dict[str, Any]:

@@ -15,7 +15,17 @@ from pipeline.report import cell, is_number
 from storage import Kind, Run
 
 SHOWN_FAILURES = 1000
-_CALL = ("started", "host", "seconds", "pairs", "failed", "pairs_per_hour", "retries", "lost_actors", "missing")
+_CALL = (
+    "started",
+    "host",
+    "seconds",
+    "pairs",
+    "failed",
+    "pairs_per_hour",
+    "retries",
+    "lost_actors",
+    "missing",
+)
 
 
 def now() -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from jobs.report.book import SIZES, Book, Known
@@ -97,8 +99,12 @@ def index(book: Book, start: int, parts: list[tuple[int, Entries]]) -> dict[str,
     first = parts[0][0]
 
     def cut(column: Callable[[Entries], Any], empty: Any) -> Any:
-        whole = "".join(column(e) for _, e in parts) if empty == "" else sum((column(e) for _, e in parts), [])
+        columns = [column(e) for _, e in parts]
+        whole = "".join(columns) if isinstance(empty, str) else [*chain.from_iterable(columns)]
         return whole[start - first : stop - first]
+
+    def cut_each(column: Callable[[Entries], dict[str, Any]], empty: Any) -> dict[str, Any]:
+        return {name: cut(partial(_of_method, column, name), empty) for name in book.methods}
 
     return {
         "start": start,
@@ -107,13 +113,17 @@ def index(book: Book, start: int, parts: list[tuple[int, Entries]]) -> dict[str,
         "state": cut(lambda e: e.state, ""),
         "a_star": cut(lambda e: e.a_star, []),
         "kept": cut(lambda e: e.kept, []),
-        "hits": {name: cut(lambda e, name=name: e.hits[name], "") for name in book.methods},
-        "distance": {name: cut(lambda e, name=name: e.distance[name], []) for name in book.methods},
+        "hits": cut_each(lambda e: e.hits, ""),
+        "distance": cut_each(lambda e: e.distance, []),
         "disagreement": cut(lambda e: e.disagreement, []),
         "picture": [book.pictures.number(pair) for pair in range(start, stop)],
         "tiles": cut(lambda e: e.tiles, []),
         "aspect": cut(lambda e: e.aspect, []),
     }
+
+
+def _of_method(column: Callable[[Entries], dict[str, Any]], name: str, part: Entries) -> Any:
+    return column(part)[name]
 
 
 # ---- one pair -----------------------------------------------------------------------------------
@@ -211,7 +221,9 @@ def _numbers(book: Book, known: Known) -> list[list[str]]:
     for source in book.sources:
         if source.run.kind != Kind.INVERSION:
             for row in known.rows.get(source.number, []):
-                found += _labelled(row, f"{row['method']}: " if "method" in row else f"{source.run.kind.value}: ")
+                found += _labelled(
+                    row, f"{row['method']}: " if "method" in row else f"{source.run.kind.value}: "
+                )
     for name, point in known.points.items():
         if point["energy_inside"] is not None:
             found.append([f"{name}: energy on the object", f"{100 * point['energy_inside']:.1f} %"])

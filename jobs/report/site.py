@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -17,7 +18,21 @@ from storage import Kind, Run
 
 GROUP = 32  # pictures, or pages of classes, that are written together
 
-Part = tuple[str, int]
+
+@dataclass(frozen=True)
+class Part:
+    """Files that are made together.
+
+    Attributes:
+        stage: parts of a stage need those of the stages before, and none of their own.
+        name, number: what it is, and which.
+        files: how many files it has at most.
+    """
+
+    stage: int
+    name: str
+    number: int
+    files: int
 
 
 class Site:
@@ -40,7 +55,9 @@ class Site:
         self.book = Book(runs, root)
         self._made = now()
         self._entries: dict[int, Entries] = {}
-        self._pages = {page.name: page for page in (files("jobs.report") / "pages").iterdir() if page.is_file()}
+        self._pages = {
+            page.name: page for page in (files("jobs.report") / "pages").iterdir() if page.is_file()
+        }
 
     # ---- what there is ------------------------------------------------------------------------
 
@@ -50,29 +67,28 @@ class Site:
             yield from self.part_paths(part)
 
     def parts(self) -> list[Part]:
-        """The site in parts that can be made one beside the other, those first on which others depend."""
+        """The site in parts, ordered by stage: what could not be read is known before it is told."""
         book = self.book
+        pictures, pairs, classes = len(book.pictures), book.plan.num_rows, len(book.classes)
         return [
-            *(("pictures", start) for start in range(0, len(book.pictures), GROUP)),
-            *(("chapter", chapter) for chapter in range(book.chapters)),
-            *(("index", number) for number in range(math.ceil(book.plan.num_rows / CHUNK))),
-            *(("class", start) for start in range(0, len(book.classes), GROUP)),
-            ("rest", 0),
+            *_grouped(0, "pictures", pictures),
+            *(Part(1, "chapter", i, len(book.pairs_of(i))) for i in range(book.chapters)),
+            *(Part(2, "index", i, 1) for i in range(math.ceil(pairs / CHUNK))),
+            *_grouped(2, "class", classes),
+            Part(3, "rest", 0, 1),
         ]
 
     def part_paths(self, part: Part) -> Iterator[str]:
         """The paths of a part."""
-        name, number = part
-        if name == "pictures":
-            stop = min(number + GROUP, len(self.book.pictures))
-            yield from (picture_path(picture) for picture in range(number, stop))
-        elif name == "chapter":
-            yield from self._chapter_paths(number)
-        elif name == "index":
-            yield f"data/index-{number:03d}.js"
-        elif name == "class":
-            stop = min(number + GROUP, len(self.book.classes))
-            yield from (f"data/class/{of_class:05d}.js" for of_class in range(number, stop))
+        numbers = range(part.number, part.number + part.files)
+        if part.name == "pictures":
+            yield from map(picture_path, numbers)
+        elif part.name == "chapter":
+            yield from self._chapter_paths(part.number)
+        elif part.name == "index":
+            yield f"data/index-{part.number:03d}.js"
+        elif part.name == "class":
+            yield from (f"data/class/{of_class:05d}.js" for of_class in numbers)
         else:
             yield from self._rest()
 
@@ -198,6 +214,10 @@ _ROUTES: list[tuple[re.Pattern[str], Callable[[Site, re.Match[str]], bytes]]] = 
         (r"similarity\.png", Site._similarity),
     )
 ]
+
+
+def _grouped(stage: int, name: str, count: int) -> list[Part]:
+    return [Part(stage, name, start, min(GROUP, count - start)) for start in range(0, count, GROUP)]
 
 
 def strip_path(pair: int) -> str:

@@ -51,7 +51,14 @@ def tile_list(book: Book, known: Known) -> list[Row]:
 
 
 def _tile(label: str, group: str, method: str, **more: float) -> Row:
-    return {"label": label, "group": group, "method": method, "size": None, "score": None, "deleted": None} | more
+    return {
+        "label": label,
+        "group": group,
+        "method": method,
+        "size": None,
+        "score": None,
+        "deleted": None,
+    } | more
 
 
 def _spatial_tiles(row: Row) -> list[Row]:
@@ -153,7 +160,9 @@ def resample(tile: Floats, drawn: Region, wanted: Region, shape: Size) -> Floats
 
 
 @lru_cache(maxsize=64)
-def _weights(cells: int, start: float, stop: float, n: int, first: float, last: float) -> npt.NDArray[np.float64]:
+def _weights(
+    cells: int, start: float, stop: float, n: int, first: float, last: float
+) -> npt.NDArray[np.float64]:
     """(n,cells) that read `cells` cells over [start, stop] at the centres of n over [first, last]."""
     centres = first + (np.arange(n) + 0.5) * (last - first) / n
     place = (centres - start) / (stop - start) * cells - 0.5
@@ -191,7 +200,7 @@ def _scaled(values: npt.NDArray[Any]) -> Floats:
     """What speaks for the target, 1 where most does; what is against it is 0."""
     positive = np.maximum(values.astype(np.float32), 0)
     largest = float(positive.max(initial=0))
-    return positive / largest if largest else positive
+    return np.asarray(positive / largest if largest else positive, np.float32)
 
 
 def _masks(source: Source, owners: list[int], table: pa.Table) -> Iterator[tuple[int, Floats]]:

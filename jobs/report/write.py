@@ -1,6 +1,6 @@
 """The site as files, in a folder or below a URI."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -37,6 +37,30 @@ class _Folder:
         write_bytes(self._filesystem, target, content)
 
 
+def _write_all(site: Site, parts: Sequence[Part], folder: _Folder) -> Iterator[tuple[Part, list[int]]]:
+    """Write parts side by side; yields each with the sizes of its files when it is there."""
+    with ThreadPoolExecutor(WRITERS) as pool:
+        futures = {pool.submit(_write, site, part, folder): part for part in parts}
+        try:
+            for future in as_completed(futures):
+                yield futures.pop(future), future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write(site: Site, part: Part, folder: _Folder) -> list[int]:
+    sizes = []
+    for path in site.part_paths(part):
+        try:
+            content = site[path]
+        except KeyError:  # an image that cannot be read; the overview counts it
+            continue
+        folder.write(path, content)
+        sizes.append(len(content))
+    return sizes
+
+
 def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
     """Write every file of a site; those of an earlier report in its place are replaced one by one.
 
@@ -50,15 +74,18 @@ def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
     torch.set_num_threads(1)  # the writers share the cores already
     parts = site.parts()
     _ = site.book.names, site.classes  # by one thread, before all need them
-    progress = ProgressReport(sum(size for _, size in parts), 0, console, "files")
+    progress = ProgressReport(sum(part.files for part in parts), 0, console, "files")
     files = written = 0
     try:
         folder = _Folder(out)
         with progress:
-            for _, stage in groupby(parts, key=lambda part: part[0].stage):
-                for count, size, lost, planned in _write_all(site, [part for part, _ in stage], folder):
-                    files, written = files + count, written + size
-                    progress.add(planned, lost)
+            for _, stage in groupby(parts, key=lambda part: part.stage):
+                for part, sizes in _write_all(site, list(stage), folder):
+                    files, written = files + len(sizes), written + sum(sizes)
+                    lost = part.files - len(sizes) if part.name == "pictures" else 0
+                    progress.add(part.files, lost)
     except OSError as error:
-        raise RunError(f"Cannot write {printable(out)}: {error}. Check permissions and free space.") from error
+        raise RunError(
+            f"Cannot write {printable(out)}: {error}. Check permissions and free space."
+        ) from error
     return files, written

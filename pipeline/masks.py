@@ -13,6 +13,8 @@ from storage import Run
 from workers.config import MaskConfig, SpatialConfig
 from workers.masks import mask_family, render_masks
 
+_ADAPTER: TypeAdapter[SpatialConfig] = TypeAdapter(SpatialConfig)
+
 
 def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
     """Masks of one row of a run's `spatial` table.
@@ -31,8 +33,7 @@ def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
 
 def mask_config(run: Run) -> MaskConfig:
     """The mask family of a spatial run."""
-    config: SpatialConfig = TypeAdapter(SpatialConfig).validate_python(run.manifest["config"]["spatial"])
-    return config.mask
+    return _ADAPTER.validate_python(run.manifest["config"]["spatial"]).mask
 
 
 def cell_shape(shape: tuple[int, int], config: MaskConfig) -> tuple[int, int]:

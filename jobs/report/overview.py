@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow as pa
 from jobs.report.book import RULE, Book, class_label
 from jobs.report.pairs import CHUNK, PER_FILE, size_label
 from pipeline.pairs import storable
-from pipeline.prepare import versions
 from pipeline.report import cell, is_number
 from storage import Kind, Run
 
@@ -30,7 +30,7 @@ _CALL = (
 
 def now() -> str:
     """When and with what the site is made."""
-    return f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, extremal {versions()['extremal']}"
+    return f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, extremal {version("extremal")}"
 
 
 def overview(book: Book, made: str, has: dict[str, bool]) -> dict[str, Any]:

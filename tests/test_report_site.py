@@ -75,7 +75,7 @@ def make(
     ]  # fmt: skip
     config = build_config({"dataset": {"name": "coco", "split": "v"}, "network": {"name": "resnet18"}})
     manifest = {
-        "config": {**config.identity(), "channel": {}},
+        "config": config.identity(),
         "model": MODEL,
         "data": {},
         "kind": kind.value,
@@ -95,7 +95,7 @@ def make(
 
 def point(pair: int, method: str, x: int, y: int) -> dict[str, Any]:
     dx, dy = max(8 - x, 0, x - 29), max(5 - y, 0, y - 19)
-    distance2 = None if pair == 1 else dx * dx + dy * dy
+    distance2 = None if pair == 1 else 4 * (dx * dx + dy * dy)
     return {
         "method": method, "x": x, "y": y, "width": WIDTH, "height": HEIGHT, "distance2": distance2,
         "all_difficult": pair == 2,
@@ -196,7 +196,7 @@ def test_overview_counts_and_tables(written: tuple[Site, Path]) -> None:
     assert [run["complete"] for run in found["runs"]] == [False, True]
     assert ["pictures", "4 images, 1 of them cannot be read"] in found["facts"]
     assert all(isinstance(cell, str) for t in found["tables"] for r in t["rows"] for cell in r)
-    assert "1/2" in json.dumps(found["tables"])  # no rate without its denominator
+    assert "(0/3)" in json.dumps(found["tables"])  # no rate without its denominator
 
 
 def test_index_agrees_with_the_pointing_game_and_with_brute_force(
@@ -373,7 +373,8 @@ def inversion(pair: int) -> dict[Kind, list[dict[str, Any]]]:
     return {
         Kind.INVERSION: [
             {
-                "layer": "conv", "objective": "dot", "channel": 1 if of_channel else None, "image": b"png %d" % pair,
+                "layer": "conv", "objective": "dot", "channel": 1 if of_channel else None,
+                "image": b"png %d" % pair,
                 "image_masked": b"masked" if pair == 1 else None, "cosine_masked": 0.5 if pair == 1 else None,
             }
         ]
@@ -391,7 +392,8 @@ def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
         if not path.startswith("pictures"):
             assert site[path]
     assert {p for p in paths if p.startswith(("inv", "cha"))} == {
-        "inversions/000001.png", "inversions/000001-masked.png", "inversions/000002.png", "channels/00001.png",
+        "inversions/000001.png", "inversions/000001-masked.png", "inversions/000002.png",
+        "channels/00001.png",
     }  # fmt: skip
     assert site["inversions/000002.png"] == b"png 2"
     assert site["channels/00001.png"] == b"png 11"

@@ -95,6 +95,9 @@ class Book:
         """
         self.plan, self.sources = open_sources(runs)
         self.pictures = Pictures(runs[0], self.plan, root)
+        for table in runs[0].tables(Kind.FAILURES, ["pair", "stage"]):
+            failed = zip(table["pair"].to_pylist(), table["stage"].to_pylist(), strict=True)
+            self.pictures.try_pairs(pair for pair, stage in failed if stage == "decode")
         self.classes, self.class_of = _classes(runs[0], self.plan)
         shards = self.plan["shard"].to_numpy()
         starts = np.flatnonzero(np.r_[True, shards[1:] != shards[:-1]]) if len(shards) else np.array([], int)

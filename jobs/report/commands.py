@@ -25,7 +25,10 @@ def make_report(uris: Sequence[str], root: str | None, out: str | None, console:
     lost = len(site.book.pictures.unreadable)
     if lost:
         console.print(f"warning: {lost} images cannot be read; their pairs have no picture")
-    console.print(f"wrote {files} files, {size / 1e6:.1f} MB. Open {printable(join(place, 'index.html'))}")
+    console.print(
+        f"wrote {files} files, {size / 1e6:.1f} MB. Open {printable(join(place, 'index.html'))}",
+        soft_wrap=True,
+    )
 
 
 def serve_report(uris: Sequence[str], root: str | None, port: int, console: Console) -> None:

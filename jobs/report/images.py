@@ -1,6 +1,8 @@
 """The dataset's images as small pictures, as far as the dataset is still reachable."""
 
 import logging
+from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -57,6 +59,12 @@ class Pictures:
             return image_size(self._folder, self._paths[int(self.of_pair[pair])].as_py())
         except OSError:
             return None
+
+    def try_pairs(self, pairs: Iterable[int]) -> None:
+        """Find out which images of some pairs cannot be read."""
+        for number in {int(self.of_pair[pair]) for pair in pairs} if self._folder else set():
+            with suppress(KeyError):
+                self.jpeg(number)
 
     def jpeg(self, number: int) -> bytes:
         """A picture.

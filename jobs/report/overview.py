@@ -30,7 +30,7 @@ _CALL = (
 
 def now() -> str:
     """When and with what the site is made."""
-    return f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, extremal {version("extremal")}"
+    return f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, extremal {version('extremal')}"
 
 
 def overview(book: Book, made: str, has: dict[str, bool]) -> dict[str, Any]:

@@ -716,5 +716,61 @@ def demo(
     raise typer.Exit(code)
 
 
+Runs = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN...", help="Runs of one dataset; the first decides the pairs."),
+]
+ImagesRoot = Annotated[
+    str | None, typer.Option("--root", help="Where the images lie now. [default: where they were]")
+]
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal report runs/voc`\n\n"
+    "`extremal report runs/voc runs/voc-methods runs/voc-channels --root /data --out report`\n\n"
+    "`extremal report s3://bucket/voc --out s3://bucket/voc-report`\n\n"
+    "Open index.html in a browser: the pages need no server and no network. Needs neither GPU nor network's "
+    "weights; without the dataset they have no pictures.\n\n"
+    "Exit codes: 0 written, 2 bad input, 130 interrupted."
+)
+def report(
+    uris: Runs,
+    out: Annotated[
+        str | None, typer.Option(help="Directory or URI of the pages. [default: report/ in the first run]")
+    ] = None,
+    root: ImagesRoot = None,
+) -> None:
+    """Pages of a run for a browser: scores, a gallery, every pair and class with its masks and curves."""
+    with _explained():
+        from jobs.report.commands import make_report
+
+        try:
+            make_report(uris, root, out, _console())
+        except KeyboardInterrupt:
+            typer.echo("\nstopped. The same command writes the pages again.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command(
+    epilog="**Examples**\n\n`extremal serve runs/voc`\n\n"
+    "`extremal serve runs/voc runs/voc-methods --root /data --port 8001`\n\n"
+    "The same pages as of `extremal report`, made when they are looked at; for this machine only. From "
+    "another: `ssh -L 8000:localhost:8000 HOST`. Ctrl-C ends it. Exit codes: 0 ended, 2 bad input."
+)
+def serve(
+    uris: Runs,
+    root: ImagesRoot = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+) -> None:
+    """Pages of a run for a browser on this machine, made on demand: for runs too large to write out."""
+    with _explained():
+        from jobs.report.commands import serve_report
+
+        try:
+            serve_report(uris, root, port, _console())
+        except KeyboardInterrupt:
+            typer.echo("stopped.", err=True)
+
+
 if __name__ == "__main__":
     main()

@@ -113,7 +113,8 @@ def cell(row: Mapping[str, Any], name: str) -> str:
 _BESIDE = re.compile(r"(?<=%) (?=\[)|(?<=[%\]\d]) (?=\(\d)")
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
@@ -142,7 +143,7 @@ def print_table(
     # Text, not str: class names may hold the square brackets that rich takes for markup.
     grid = Table(title=Text(title), caption=None if table.num_rows else "no rows")
     for name, heading in zip(names, headings, strict=True):
-        number = _is_number(table.schema.field(name).type)
+        number = is_number(table.schema.field(name).type)
         grid.add_column(Text(heading), justify="right" if number else "left", overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))

@@ -54,6 +54,28 @@ def load(folder: Folder, path: str) -> Image.Image:
     return _decode(content, folder.show(path))
 
 
+def thumbnail(folder: Folder, path: str, side: int) -> Image.Image:
+    """The image at a path below a folder as a small RGB image, with the orientation of `decode`.
+
+    Args:
+        side: length of the short side, pixels; a smaller image keeps its size. A JPEG may come out smaller by
+            up to a quarter, because its decoder halves sizes for nothing.
+
+    Raises:
+        ImageError, OSError: as `decode`.
+    """
+    try:
+        content = folder.read(path)
+    except FileFault as fault:
+        raise ImageError(f"{folder.show(path)}: {fault}") from fault
+    small = _decode(content, folder.show(path), side)
+    scale = side / min(small.size)
+    if scale >= 1:
+        return small
+    width, height = (max(1, round(length * scale)) for length in small.size)
+    return small.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
 def image_size(folder: Folder, path: str) -> tuple[int, int] | None:
     """Width and height of the image at a path below a folder, None if it is none.
 
@@ -81,13 +103,18 @@ def _of_the_image(error: OSError) -> bool:
     return error.errno is None or error.errno in OF_THE_FILE
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes, name: str, side: int | None = None) -> Image.Image:
+    """`side`: the short side, pixels, of which a JPEG may lack a quarter when it is decoded smaller."""
     try:
         if not content:
             raise ImageError(f"{name}: the file is empty")
         with Image.open(BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+            if side is not None:
+                scale = 0.75 * side / min(image.size)
+                wanted = int(image.width * scale) or 1, int(image.height * scale) or 1
+                image.draft(image.mode, wanted)  # of other formats it knows nothing and does nothing
             return _to_rgb(image)
     except ImageError:
         raise

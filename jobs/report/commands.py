@@ -1,0 +1,50 @@
+"""`extremal report` and `extremal serve`."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from jobs.report.serve import ADDRESS, Server
+from jobs.report.site import Site
+from jobs.report.write import write_site
+from storage import Run
+from storage.files import join, printable
+
+
+def make_report(uris: Sequence[str], root: str | None, out: str | None, console: Console) -> None:
+    """Write the site of some runs; by default into the first of them.
+
+    Raises:
+        RunError: a run is damaged, or they do not fit together, or the folder cannot be written.
+        DatasetError: the root is not there.
+        PlaceError: `out` is no folder or URI.
+    """
+    site = _site(uris, root, console)
+    place = out or join(site.book.run.uri, "report")
+    files, size = write_site(site, place, console)
+    lost = len(site.book.pictures.unreadable)
+    if lost:
+        console.print(f"warning: {lost} images cannot be read; their pairs have no picture")
+    console.print(
+        f"wrote {files} files, {size / 1e6:.1f} MB. Open {printable(join(place, 'index.html'))}",
+        soft_wrap=True,
+    )
+
+
+def serve_report(uris: Sequence[str], root: str | None, port: int, console: Console) -> None:
+    """Serve the site of some runs until interrupted.
+
+    Raises:
+        RunError, DatasetError: as `make_report`.
+        ConfigError: the port is taken.
+    """
+    with Server(_site(uris, root, console), port) as server:
+        console.print(f"Open http://{ADDRESS}:{server.server_port}/ ; Ctrl-C ends it.")
+        server.serve_forever()
+
+
+def _site(uris: Sequence[str], root: str | None, console: Console) -> Site:
+    site = Site([Run.open(uri) for uri in uris], root)
+    if site.book.pictures.reason:
+        console.print(f"warning: no pictures: {site.book.pictures.reason}", soft_wrap=True)
+    return site

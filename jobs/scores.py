@@ -10,10 +10,9 @@ from pipeline.classes import class_channels
 from pipeline.pointing import Rule
 from pipeline.report import print_table
 from pipeline.scores import scores
-from pipeline.similarity import closest_classes, similarity
+from pipeline.similarity import CLOSEST_COLUMNS, closest_classes, similarity
 from storage import Kind, Run
 
-CLOSEST_COLUMNS = ["class_name", "other_name", "centred_cosine", "raw_cosine", "n", "n_other"]
 CLOSEST_SHOWN = 10
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
 

@@ -40,6 +40,9 @@ CLOSEST_CLASSES = pa.schema(
     ]
 )
 
+# Those that people are shown.
+CLOSEST_COLUMNS = ("class_name", "other_name", "centred_cosine", "raw_cosine", "n", "n_other")
+
 
 @dataclass(frozen=True)
 class Similarity:

@@ -11,7 +11,7 @@ from jobs.report.book import Book, class_label
 from jobs.report.extras import Examples, ablation, examples, similarity
 from jobs.report.pairs import Entries, size_label
 from jobs.report.source import Row
-from pipeline.classes import ClassKey, class_channels
+from pipeline.classes import CLASS_CHANNELS, ClassKey, class_channels
 from storage import Kind, Run
 
 SHOWN_PAIRS = 60
@@ -34,14 +34,15 @@ class Classes:
         self._book = book
         source = book.first(Kind.CHANNEL)
         self.run: Run | None = source.run if source else None
-        rows = class_channels(self.run, TOP).to_pylist() if self.run else []
+        table = class_channels(self.run, TOP) if self.run else CLASS_CHANNELS.empty_table()
+        rows = table.to_pylist()
         self.channels: dict[ClassKey, Row] = {(row["class_id"], row["class_name"]): row for row in rows}
         layers = {row["layer"] for row in rows}
         self.picture_of = _channel_pictures(book, layers)
-        self.similarity = similarity(self.run) if self.run else None
+        self.similarity = similarity(table, {key: i for i, key in enumerate(book.classes)})
         self.ablation = ablation(self.run) if self.run else None
         shown = sorted({channel for row in rows for channel, _, _ in _channels(row)})
-        self._examples: Examples = examples(self.run, shown) if self.run else {}
+        self._examples: Examples = examples(self.run, shown, EXAMPLES) if self.run else {}
         self._pair_of = _first_pairs(book, self._examples)
 
     @property
@@ -129,7 +130,7 @@ class Classes:
             "kind": kind,
             "value": float(f"{value:.4g}"),
             "picture": channel_path(channel) if channel in self.picture_of else None,
-            "examples": [self._example(*found) for found in self._examples.get(channel, [])[:EXAMPLES]],
+            "examples": [self._example(*found) for found in self._examples.get(channel, [])],
         }
 
     def _example(self, image_id: str, class_name: str, activation: float) -> dict[str, Any]:

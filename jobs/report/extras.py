@@ -2,23 +2,54 @@
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.pictures import similarity_map
 from jobs.report.overview import table
+from pipeline.classes import ClassKey
+from pipeline.exemplars import exemplars
+from pipeline.similarity import CLOSEST_COLUMNS, closest_classes
+from pipeline.similarity import similarity as similarity_of
 from storage import Run
 from storage.files import exists
 
 Examples = dict[int, list[tuple[str, str, float]]]
 
 
-def examples(run: Run, channels: list[int]) -> Examples:
+CLOSEST_SHOWN = 50
+
+
+def examples(run: Run, channels: list[int], top: int) -> Examples:
     """By channel: image_id, class_name and activation of the images that excite it most, in order."""
-    return {}
+    found: Examples = {}
+    for row in exemplars(run, channels, top).to_pylist():
+        one = row["image_id"], row["class_name"], row["activation"]
+        found.setdefault(row["channel"], []).append(one)
+    return found
 
 
-def similarity(run: Run) -> tuple[bytes, dict[str, Any]] | None:
-    """The PNG of the classes' similarity and what `classes.js` says of it, None if there is none."""
-    return None
+def similarity(classes: pa.Table, index: dict[ClassKey, int]) -> tuple[bytes, dict[str, Any]] | None:
+    """The PNG of the classes' similarity and what `classes.js` says of it, None if fewer than two have masks.
+
+    Args:
+        classes: rows of `pipeline.classes.CLASS_CHANNELS`. index: of the site's classes.
+    """
+    found = similarity_of(classes)
+    if len(found.classes) < 2:
+        return None
+    keys = [found.classes[i] for i in found.order]
+    names = [name or str(number) for number, name in keys]
+    picture = similarity_map(found.cosine[np.ix_(found.order, found.order)], names)
+    closest = closest_classes(found).slice(0, CLOSEST_SHOWN)
+    left_out = f"; {found.left_out} without a mean mask are left out" if found.left_out else ""
+    return picture, {
+        "image": "similarity.png",
+        "order": [index[key] for key in keys if key in index],
+        "closest": table("closest", "The closest classes", closest, CLOSEST_COLUMNS),
+        "note": f"{len(keys)} classes{left_out}: cosine of the mean channel masks less their mean, clustered",
+    }
 
 
 def ablation(run: Run) -> dict[str, Any] | None:

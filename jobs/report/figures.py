@@ -37,7 +37,6 @@ from jobs.report.panels import (
     channel_curves,
     channel_panels,
     exciting,
-    exemplars,
     extremal_panel,
     image_panel,
     inversion_panels,
@@ -50,6 +49,7 @@ from jobs.report.panels import (
     visualized,
 )
 from pipeline.classes import class_channels
+from pipeline.exemplars import exemplars
 from storage import Kind, RunError
 
 Chosen = Sequence[int | str] | None

@@ -192,21 +192,6 @@ def exciting(material: Material, run: Run, examples: pa.Table, channel: int) -> 
     return [image_panel(material, run, row, f"activation {row['activation']:.1f}") for row in found]
 
 
-def exemplars(run: Run, channels: Sequence[int], top: int) -> pa.Table:
-    """The `top` images of a channel run with the largest activation of each channel, each image once."""
-    columns = ["image_id", "path", "activations"]
-    best: dict[int, dict[str, Row]] = {channel: {} for channel in channels}
-    for table in run.tables(Kind.CHANNEL, columns):
-        names = list(zip(*(table[name].to_pylist() for name in columns[:2]), strict=True))
-        values = pc.list_flatten(table["activations"]).to_numpy().reshape(len(names), -1)
-        for channel, held in best.items():
-            for (image_id, path), value in zip(names, values[:, channel].tolist(), strict=True):
-                held[image_id] = {"channel": channel, "image_id": image_id, "path": path, "activation": value}
-            ranked = sorted(held.values(), key=lambda row: (-row["activation"], row["image_id"]))
-            best[channel] = {row["image_id"]: row for row in ranked[:top]}
-    return pa.Table.from_pylist([row for held in best.values() for row in held.values()])
-
-
 def _png(content: bytes) -> np.ndarray:
     try:
         return np.asarray(decode(content)) / 255

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pictures import Curves, Panel, heat, overlay
+from jobs.pictures import Curves, Panel, heat, overlay, plain
 from jobs.report.material import Absent, Material, Row
 from pipeline.masks import draw_masks
 from storage import Kind, Run
 from workers.images import ImageError, decode
 
 GROUND = 0.7  # brightness of what stands for a missing image below a mask
+NAME_LETTERS = 40  # so that the score after a long name is not cut
 CELL = 16  # pixels there of a cell of a channel's map
 
 
@@ -29,7 +30,7 @@ class Sweep:
 
 def name_of(row: Row) -> str:
     """What a pair is called: its class, or where the dataset knows none, the output that was explained."""
-    return str(row["class_name"] or row.get("target_name") or row["image_id"])
+    return plain(str(row["class_name"] or row.get("target_name") or row["image_id"]), NAME_LETTERS)
 
 
 def or_note(title: str, make: Callable[..., Panel], *arguments: Any) -> Panel:

@@ -127,7 +127,7 @@ def _open_s3(uri: str) -> tuple[pafs.FileSystem, str]:
     return filesystem, f"{bucket}{unquote(parts.path)}".rstrip("/")
 
 
-def write_bytes(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
+def write_bytes(filesystem: pafs.FileSystem, path: str, data: bytes, durable: bool = True) -> None:
     """Publish a file in one step: readers see the old content or the new, never a part.
 
     Locally a unique temporary file in the same folder is synced and renamed. On NFS too: the server
@@ -135,6 +135,10 @@ def write_bytes(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
     a power failure the file may be absent, which is work to do again, but never half there. Two writers
     of one file are harmless, the last one stays. On an object store one small object is one PUT;
     streaming to the final key would publish half a file when an exception closes the stream.
+
+    Args:
+        durable: whether a local file must be whole after a power failure too; waiting for the disk takes
+            milliseconds, too many for a hundred thousand files that can be made again.
     """
     if not isinstance(filesystem, pafs.LocalFileSystem):
         with filesystem.open_output_stream(path) as stream:
@@ -145,8 +149,9 @@ def write_bytes(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
     try:
         with temp.open("wb") as f:
             f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
+            if durable:
+                f.flush()
+                os.fsync(f.fileno())
         temp.replace(target)
     finally:
         temp.unlink(missing_ok=True)

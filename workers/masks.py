@@ -7,6 +7,7 @@ its kernel profile decaying (the printed sign grows).
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -102,6 +103,18 @@ def _taps(config: MaskConfig, device: torch.device | None, dtype: torch.dtype) -
         distance.reshape(config.step**2, window**2), config.kernel, config.step, config.sigma
     )
     return make_taps(weights, config.inverse_temperature, device, dtype)
+
+
+def kernel_weights(config: MaskConfig) -> np.ndarray:
+    """(K,K) float32 weights of a parameter and its neighbours, of a family with one pixel a parameter.
+
+    Raises:
+        ValueError: there are more pixels than one.
+    """
+    if config.step != 1:
+        raise ValueError(f"step is {config.step}: every pixel inside a cell has other weights")
+    _, window = _window(config)
+    return np.asarray(_taps(config, None, torch.float32).weights.view(window, window).numpy())
 
 
 @lru_cache(maxsize=64)

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.masks import mask_config
 from storage import Kind, Run, RunError
 from storage.schema import SCHEMAS
+from workers.config import MaskConfig
 from workers.images import Preprocess
 
 Row = dict[str, Any]
@@ -64,6 +66,11 @@ class Source:
         names = ("resize", "crop", "mean", "std", "interpolation", "antialias")
         given = {name: self.run.manifest["model"][name] for name in names}
         return Preprocess(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+
+    @cached_property
+    def masks(self) -> MaskConfig:
+        """The mask family of a spatial run."""
+        return mask_config(self.run)
 
     def region(self, size: tuple[int, int]) -> Region:
         """The part of an image (width, height) that the network saw, original pixels."""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from jobs.report.book import Book, Known
 from jobs.report.source import Region, Row, Source
-from pipeline.masks import cell_shape, draw_cells, mask_config
+from pipeline.masks import cell_shape, draw_cells
 from storage import Kind
 from workers.regions import decode_mask
 
@@ -103,7 +103,7 @@ def strip_cells(book: Book, known: Known) -> Size | None:
 
 
 _CELLS: dict[Kind, Callable[[Source, Row], Sequence[int]]] = {
-    Kind.SPATIAL: lambda source, row: cell_shape(tuple(row["input_shape"]), mask_config(source.run)),
+    Kind.SPATIAL: lambda source, row: cell_shape(tuple(row["input_shape"]), source.masks),
     Kind.CHANNEL: lambda source, row: row["saliency_shape"],
     Kind.SALIENCY: lambda source, row: row["map_shape"],
     Kind.INVERSION: lambda source, row: (),
@@ -209,10 +209,9 @@ def _masks(source: Source, owners: list[int], table: pa.Table) -> Iterator[tuple
     groups: dict[tuple[Size, tuple[int, ...]], list[int]] = defaultdict(list)
     for i, (shape, params) in enumerate(shapes):
         groups[(shape[0], shape[1]), tuple(params)].append(i)
-    config = mask_config(source.run)
     for (shape, params), rows in groups.items():
         values = pc.list_flatten(table["params"].take(rows)).to_numpy().reshape(-1, *params)
-        yield from zip((owners[i] for i in rows), draw_cells(values, shape, config), strict=True)
+        yield from zip((owners[i] for i in rows), draw_cells(values, shape, source.masks), strict=True)
 
 
 # ---- the file -----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class _Folder:
             if folder not in self._made and isinstance(self._filesystem, pafs.LocalFileSystem):
                 self._filesystem.create_dir(folder, recursive=True)
             self._made.add(folder)
-        write_bytes(self._filesystem, target, content)
+        write_bytes(self._filesystem, target, content, durable=False)
 
 
 def _write_all(site: Site, parts: Sequence[Part], folder: _Folder) -> Iterator[tuple[Part, list[int]]]:

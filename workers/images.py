@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from storage.folder import OF_THE_FILE, FileFault, Folder, open_place
 
-F: Any = functional  # torchvision's own types know tensors only
+# torchvision's InterpolationMode; it is imported where it is used, because readers of a store need it not,
+# and it takes seconds and 150 MB.
+INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 # PIL only warns up to twice its own limit; here the limit is an error. Pixels.
 MAX_PIXELS = 89_478_485
 # Of a network's input. A square of this size already takes gigabytes in a network for 224 pixels.
@@ -144,9 +144,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _functional() -> Any:  # torchvision's own types know tensors only
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
 def _to_float(image: Image.Image) -> Tensor:
     """(3, h, w) float32 in 0..1."""
-    pixels: Tensor = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
+    functional = _functional()
+    pixels: Tensor = functional.to_dtype(functional.pil_to_tensor(image), torch.float32, scale=True)
     return pixels
 
 
@@ -175,7 +182,10 @@ class Preprocess:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        InterpolationMode(self.interpolation)
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be of {', '.join(INTERPOLATIONS)}, not {self.interpolation}"
+            )
         if not self.antialias and self.interpolation != "bilinear":
             raise ValueError(f"{self.interpolation} interpolation needs antialias; without it give bilinear")
         if not 1 <= self.resize <= MAX_RESIZE:
@@ -198,17 +208,19 @@ class Preprocess:
                 f"a {image.width}x{image.height} image is too thin: resized it is {w}x{h}, over {limit} "
                 "pixels; a smaller --resize makes it less"
             )
-        mode = InterpolationMode(self.interpolation)
+        from torchvision.transforms import InterpolationMode
+
+        mode, functional = InterpolationMode(self.interpolation), _functional()
         pixels: Any = image if self.antialias else _to_float(image)
-        pixels = F.resize(pixels, [self.resize], interpolation=mode, antialias=self.antialias)
+        pixels = functional.resize(pixels, [self.resize], interpolation=mode, antialias=self.antialias)
         if self.crop is not None:
-            pixels = F.center_crop(pixels, [self.crop, self.crop])
+            pixels = functional.center_crop(pixels, [self.crop, self.crop])
         return self.normalised(pixels)
 
     def normalised(self, image: Image.Image | Tensor) -> Tensor:
         """An image of the input's size, of bytes or of floats in 0..1, as (3, h, w) float32."""
         pixels = image if isinstance(image, Tensor) else _to_float(image)
-        normalised: Tensor = F.normalize(pixels, list(self.mean), list(self.std))
+        normalised: Tensor = _functional().normalize(pixels, list(self.mean), list(self.std))
         return normalised
 
     def input_shape(self, width: int, height: int) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def test_every_setting_is_in_the_reference_and_explained(generate: ModuleType) -
 def test_settings_have_the_values_of_their_presets(generate: ModuleType) -> None:
     page = generate.configuration()
     steps = [line for line in page.splitlines() if line.startswith("| `steps` |")]
-    assert [line.split(" | ")[2:-1] for line in steps] == [["`100`", "`800`", "`1600`"], ["`300`"]]
+    assert [line.split(" | ")[2:-1] for line in steps] == [["`100`", "`800`", "`1600`"], ["`300`"], ["`256`"]]
 
 
 def test_explanations_end_where_the_next_begins(generate: ModuleType) -> None:

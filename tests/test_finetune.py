@@ -370,7 +370,7 @@ def test_learns_writes_what_run_loads_and_says_that_nothing_is_left(colours: Pat
     assert counted == [TEST] * 4
     assert [entry["class"] for entry in epochs[-1]["classes"]] == list(COLOURS)
     with Image.open(out.with_name("w.pth.png")) as picture:
-        assert picture.size == (600, 400)
+        assert picture.size == (1200, 800)
 
     # The file gives the scores that were measured, as whole images through `load_network`.
     network = load_network("test_finetune:tiny", out, crop=0)

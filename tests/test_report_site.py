@@ -263,7 +263,8 @@ def test_scripts_hold_no_tag_and_no_line_that_ends_them(written: tuple[Site, Pat
 
 
 def test_strip_holds_masks_and_truth_of_the_pair(written: tuple[Site, Path]) -> None:
-    strip = Image.open(written[1] / strip_path(3))
+    with Image.open(written[1] / strip_path(3)) as strip:
+        strip.load()
     assert strip.mode == "P"
     h, w = CELLS
     assert strip.size == (w + 2, 5 * (h + 2))
@@ -330,7 +331,8 @@ def test_classes(written: tuple[Site, Path]) -> None:
 
 
 def test_pictures_keep_their_stored_orientation_and_are_small(written: tuple[Site, Path]) -> None:
-    picture = Image.open(written[1] / "pictures/000/000001.jpg")
+    with Image.open(written[1] / "pictures/000/000001.jpg") as picture:
+        picture.load()
     assert picture.size == (299, 224)
     assert not picture.getexif()
 

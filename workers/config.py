@@ -285,7 +285,9 @@ class InversionConfig:
         per_class: channels visualized are the so many largest of any class, raw mean or class-specific.
         parameterization: Fourier coefficients of decorrelated colours, or pixels.
         steps: of Adam. lr: its rate.
-        jitter: pixels, scale: a fraction, rotation: degrees; the most by which each step shakes the picture.
+        jitter: the most by which a step moves the picture, pixels.
+        scale: the most by which it grows or shrinks, a fraction.
+        rotation: the most by which it turns, degrees.
     """
 
     channels: str = ""

@@ -15,7 +15,7 @@ from pipeline.progress import ProgressReport
 from storage import RunError
 from storage.files import open_filesystem, printable, write_bytes
 
-WRITERS = 8  # threads: while some compute, others wait for the disk or the store
+WRITERS = 2  # threads: one writes or waits for the store while the other computes; more only fight
 
 
 class _Folder:

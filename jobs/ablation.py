@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jobs.scores import warn_incomplete
 from jobs.tasks import blocks
-from pipeline.ablation import DRAWN, ablate_run, ablation_table
+from pipeline.ablation import DRAWN, SHOWN, ablate_run, ablation_table
 from pipeline.config import ConfigError
 from pipeline.datasets import unreachable
 from pipeline.prepare import network_arguments, stored_config
@@ -19,8 +19,6 @@ from workers.networks import load_network
 from workers.split import split_network
 from workers.worker import check_weights
 
-SHOWN = ["class_name", "choice", "n", "drop_own", "drop_others", "excess", "random_own", "random_own_p"]
-SHOWN += ["matched_own_p", "matched_excess_p"]
 ERRORS = 3  # of the pairs that failed, shown
 
 

@@ -92,6 +92,10 @@ ABLATION = pa.schema(
 )
 
 
+# What people are shown of it: the harder null's test alone, the others are in the file.
+SHOWN = ("class_name", "choice", "n", "drop_own", "drop_others", "excess", "random_own", "matched_excess_p")
+
+
 @dataclass
 class Ablation:
     """What became of the pairs of a run.

@@ -110,7 +110,7 @@ def cell(row: Mapping[str, Any], name: str) -> str:
 
 
 # The space before the limits or the count of a rate.
-_BESIDE = re.compile(r"(?<=%) (?=\[)|(?<=[%\]\d]) (?=\(\d)")
+_BESIDE = re.compile(r"(?<=[%\d]) (?=\[)|(?<=[%\]\d]) (?=\(\d)")
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from jobs.pictures import similarity_map
 from jobs.report.overview import table
+from pipeline.ablation import SHOWN
 from pipeline.classes import ClassKey
 from pipeline.exemplars import exemplars
 from pipeline.similarity import CLOSEST_COLUMNS, closest_classes
@@ -58,4 +59,6 @@ def ablation(run: Run) -> dict[str, Any] | None:
     if not exists(run.filesystem, path):
         return None
     found = pq.read_table(path, filesystem=run.filesystem)
-    return table("ablation", "Ablation of each class's top channels", found)
+    title = "Drop of the logit without each class's top channels"
+    note = "excess: own less others'; p: random channels of the same energy (`extremal ablate`)"
+    return table("ablation", title, found, SHOWN, note)

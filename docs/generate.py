@@ -15,6 +15,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+import jobs.report
 import storage
 import workers
 import workers.saliency
@@ -221,6 +222,7 @@ def python() -> str:
     public = {
         "workers": workers.__all__,
         "workers.saliency": workers.saliency.__all__,
+        "jobs.report": jobs.report.__all__,
         "pipeline.masks": ["draw_masks"],
         "storage": storage.__all__,
     }

@@ -51,7 +51,7 @@ def _check_table(file: Path, runs: Sequence[Planned]) -> None:
     for run in runs:
         config = run.config
         methods = {"spatial": ("extremal",), "channel": ("channel",), "saliency": config.saliency.methods}
-        for method in methods[config.method]:
+        for method in methods.get(config.method, ()):  # inversions are in no table
             key = config.dataset, config.network, method
             averaged.setdefault(key, []).append((f"run {run.name}", config.identity()))
     for (*_, method), members in averaged.items():

@@ -27,6 +27,7 @@ from torch import Tensor
 from pipeline.blocks import Blocks, in_one
 from pipeline.bootstrap import RESAMPLES, draw, interval
 from pipeline.classes import ClassKey, ClassSums, class_keys, class_sums, largest
+from pipeline.datasets import unreachable
 from pipeline.progress import ProgressReport
 from storage import Kind, Run
 from storage.folder import Folder
@@ -163,6 +164,7 @@ def ablate_run(
 
     Raises:
         RunError: not a channel run, or its shards are damaged, foreign or do not fit together.
+        DatasetError: the storage of the images fails.
     """
     sums = class_sums(run, blocks)
     stage = _Stage(network, split, images, Channels(sums, _outputs(run), k), draws)
@@ -191,6 +193,8 @@ def _outputs(run: Run) -> dict[ClassKey, set[int]]:
 
 def _rows(table: pa.Table, sums: ClassSums, planned: Sequence[Row]) -> list[Row]:
     """Rows with what was planned of their pair; `key` is the class, `own` the (K) mask of a*, or None."""
+    if not table.num_rows:
+        return []
     plan = {row["pair"]: row for row in planned}
     masks = pc.list_flatten(table["masks"]).to_numpy().reshape(-1, len(sums.counts), sums.channels)
     keys, kept = class_keys(table), table.drop_columns("masks").to_pylist()
@@ -201,7 +205,7 @@ def _rows(table: pa.Table, sums: ClassSums, planned: Sequence[Row]) -> list[Row]
             "key": key,
             "own": None if (a := row["a_star"]) is None else mask[sums.counts.index(a)].astype(np.float64),
         }
-        for row, key, mask in zip(kept, keys, masks if kept else (), strict=True)
+        for row, key, mask in zip(kept, keys, masks, strict=True)
     ]
 
 
@@ -225,7 +229,9 @@ class _Stage:
                 continue
             try:
                 x = self._decode(row)
-            except (ImageError, OSError, ValueError, MemoryError) as error:
+            except OSError as error:  # of the storage, and of no image
+                raise unreachable(self.images.show(), error) from error
+            except (ImageError, ValueError, MemoryError) as error:
                 _failed(row, error, found)
                 continue
             subject = Subject(row["target"], self.channels.others(row["key"]), chosen, row["seed"])
@@ -246,6 +252,8 @@ class _Stage:
         except Exception as error:  # whatever the network's code raises
             if len(members) > 1:
                 return [row for member in members for row in self._ablate([member], found)]
+            # A device that is broken for good fails here too, and ends the command.
+            torch.zeros(1, device=self.network.device).sum().item()
             _failed(rows[0], error, found)
             return []
         done = zip(rows, subjects, results, strict=True)

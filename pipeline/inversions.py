@@ -70,22 +70,25 @@ def _pairs(config: Mapping[str, Any]) -> Row:
     return {key: value for key, value in config["dataset"].items() if key != "limit"}
 
 
-def inversion_rows(run: Run, config: InversionConfig) -> Iterator[Row]:
+def inversion_rows(run: Run, config: InversionConfig, side: int) -> Iterator[Row]:
     """Rows of the plan, without shard and batch: the channel run's pairs in its order, or channels.
 
     A channel has no image: its name stands for one, its index for a class, and no output for that.
+
+    Args:
+        side: of the network's square input, which the picture of a channel fills.
 
     Raises:
         RunError: the channel run is damaged.
     """
     if config.subject == "channels":
-        yield from _channel_rows(run, config.per_class)
+        yield from _channel_rows(run, config.per_class, side)
         return
     for batch in run.plan().drop_columns(["pair", "shard", "batch"]).to_batches(max_chunksize=4096):
         yield from batch.to_pylist()
 
 
-def _channel_rows(run: Run, per_class: int) -> Iterator[Row]:
+def _channel_rows(run: Run, per_class: int, side: int) -> Iterator[Row]:
     table = class_channels(run, per_class)
     lists = (*table["top_channels"].to_pylist(), *table["specific_channels"].to_pylist())
     layer = run.manifest["config"]["channel"]["layer"]
@@ -96,8 +99,8 @@ def _channel_rows(run: Run, per_class: int) -> Iterator[Row]:
             "class_id": channel,
             "class_name": f"channel {channel}",
             "targets": [],
-            "width": None,
-            "height": None,
+            "width": side,
+            "height": side,
             "boxes": [],
             "rle": None,
             "all_difficult": False,

@@ -153,8 +153,11 @@ def _inverted(config: RunConfig, network: Network, model: dict[str, Any]) -> _So
     """The pairs or channels of a channel run. Where that lies is no identity, what it is is one."""
     channels = open_channels(config)
     check_channels(channels, config, model)
-    rows = inversion_rows(channels, config.inversion)
-    plan = lay_out(rows, config.dataset.root, network.preprocess, config)
+    rows = inversion_rows(channels, config.inversion, network.side)
+    try:
+        plan = lay_out(rows, config.dataset.root, network.preprocess, config)
+    except OSError as error:
+        raise unreachable(config.dataset.root, error) from error
     return _Source(
         plan,
         open_root(config.dataset.root).root,

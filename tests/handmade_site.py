@@ -122,7 +122,7 @@ def index(generator: np.random.Generator, pairs: int, classes: int, pictures: in
         "distance": far,
         "disagreement": numbers(1, 0.2),
         "picture": [i % pictures if i % 10 != 9 else -1 for i in range(pairs)],
-        "tiles": [len(AREAS) + 1 if s == "r" else 0 for s in state],
+        "swept": "".join("1" if s == "r" else "0" for s in state),
         "aspect": [WIDTH / HEIGHT if i % 10 != 9 else None for i in range(pairs)],
     }
 

@@ -208,7 +208,7 @@ def test_index_agrees_with_the_pointing_game_and_with_brute_force(
     assert found["a_star"] == [None, 0.5, 0.5, 0.5, None, 0.5, None]
     assert found["kept"][1] == pytest.approx((4 / 8 + 8 / 8) / 2)
     assert found["picture"] == [0, 0, 1, 1, -1, -1, 3]
-    assert found["tiles"] == [4, 4, 4, 5, 0, 4, 2]
+    assert found["swept"] == "1111010"
     letters = {"hits": "h", "misses": "m", "skipped": "s", "no_ground_truth": "n"}
     for run, names in (
         (two[0], {"extremal": "extremal"}),

@@ -1,5 +1,6 @@
 """What an inversion run computes of a group of pairs or channels: rows of `storage.schema.INVERSION`."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -55,7 +56,8 @@ class Inversion:
     def _of_channels(self, items: list[Item]) -> list[Found]:
         channels = [item.row["class_id"] for item in items]
         targets = channel_targets(self.network, self._split, channels)
-        result = self._invert(items, targets)
+        # `objective` is a choice for pairs, and no part of this run's identity.
+        result = self._invert(items, targets, replace(self.config, objective="dot"))
         rows = _rows(result)
         for row, channel in zip(rows, channels, strict=True):
             row |= {"target": -1, "target_name": None, "objective": "channel", "channel": channel}
@@ -75,7 +77,7 @@ class Inversion:
         value = self._split.head(images).value.float()
         masks = torch.stack([_mask(row) for row in rows if row is not None])
         targets = torch.cat([value, masked(value, masks, self._split)])
-        result = self._invert([*chosen, *chosen], targets)
+        result = self._invert([*chosen, *chosen], targets, self.config)
         whole, part = result.activations.chunk(2)
         between = cosine(whole, part).tolist()
         both = _rows(result)
@@ -89,12 +91,10 @@ class Inversion:
             found[i] = _found(row | {"trace": one["trace"] + other["trace"]})
         return found
 
-    def _invert(self, items: list[Item], targets: Tensor) -> InversionResult:
+    def _invert(self, items: list[Item], targets: Tensor, config: InversionConfig) -> InversionResult:
         seeds = [item.seed for item in items]
         size = (items[0].input.shape[-2], items[0].input.shape[-1])
-        return invert(
-            self.network, self._split, targets, seeds, config=self.config, size=size, slots=self.slots
-        )
+        return invert(self.network, self._split, targets, seeds, config=config, size=size, slots=self.slots)
 
     def _read(self, items: list[Item]) -> list[Row | None]:
         """The channel run's row of each pair, None where it has none; reads only the shards they lie in."""

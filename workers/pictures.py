@@ -6,6 +6,7 @@ visualization" (Olah, Mordvintsev, Schubert; Distill, 2017), to which the paper 
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 
 import torch
@@ -55,8 +56,14 @@ def picture(kind: Parameterization, parameters: Tensor, width: int) -> Tensor:
     frequency = torch.hypot(down[:, None], across[None]).clamp(min=1 / max(height, width))
     spectrum = torch.view_as_complex(parameters.contiguous()) * (_GAIN / frequency)
     plain = torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
-    colours = DECORRELATED.to(parameters)
-    return torch.einsum("rc,nchw->nrhw", colours, plain).sigmoid()
+    return torch.einsum("rc,nchw->nrhw", _decorrelated(parameters.device, real), plain).sigmoid()
+
+
+@cache
+def _decorrelated(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrix where the pictures are: a copy at every step would wait for the device."""
+    matrix: Tensor = DECORRELATED.to(device, dtype)
+    return matrix
 
 
 def draw_shakes(config: InversionConfig, size: tuple[int, int], draws: torch.Generator) -> Tensor:

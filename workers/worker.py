@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from storage import Kind, Run
+from storage import Kind, Run, RunError
 from storage.folder import open_root
 from storage.schema import SCHEMAS
 from workers.attribution import Attribution
@@ -216,6 +216,8 @@ class Worker:
         start = time.perf_counter()
         try:
             found = self.attribution.explain(items)
+        except RunError:  # of the store that an inversion reads, and of no pair
+            raise
         except Exception as error:  # any error of the network belongs to a pair, not to the shard
             # The traceback would keep what filled the memory alive while the halves are computed.
             broken = error.with_traceback(None)

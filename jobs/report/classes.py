@@ -37,8 +37,7 @@ class Classes:
         table = class_channels(self.run, TOP) if self.run else CLASS_CHANNELS.empty_table()
         rows = table.to_pylist()
         self.channels: dict[ClassKey, Row] = {(row["class_id"], row["class_name"]): row for row in rows}
-        layers = {row["layer"] for row in rows}
-        self.picture_of = _channel_pictures(book, layers)
+        self.picture_of = _channel_pictures(book, self.run)
         self.similarity = similarity(table, {key: i for i, key in enumerate(book.classes)})
         self.ablation = ablation(self.run) if self.run else None
         shown = sorted({channel for row in rows for channel, _, _ in _channels(row)})
@@ -69,6 +68,7 @@ class Classes:
                 count[state] += 1
                 for method, outcomes in entries.hits.items():
                     count[method, outcomes[i]] += 1
+                count["swept"] += int(entries.swept[i])
                 a_star = entries.a_star[i]
                 if a_star is not None:
                     count["a_star"] += 1
@@ -85,7 +85,7 @@ class Classes:
             "results": count["r"],
             "failed": count["f"],
             "mean_a_star": float(f"{count['a_star_sum'] / found:.4g}") if found else None,
-            "no_a_star": count["r"] - found if size_label(self._book) else 0,
+            "no_a_star": count["swept"] - found,
             "hits": {method: [count[method, "h"], count[method, "m"]] for method in self._book.methods},
             "top": channels.get("top_channels") or [],
             "specific": channels.get("specific_channels") or [],
@@ -120,8 +120,8 @@ class Classes:
             a_star = entries.a_star[pair - start]
             if a_star is not None:
                 bins[min(int(np.searchsorted(limits, a_star)), len(sizes) - 1)] += 1
-            elif entries.state[pair - start] == "r":
-                none += 1
+            else:
+                none += int(entries.swept[pair - start])
         return {"label": size_label(self._book), "sizes": sizes, "counts": bins, "none": none}
 
     def _channel(self, channel: int, kind: str, value: float) -> dict[str, Any]:
@@ -167,18 +167,22 @@ def _channels(row: Row) -> list[tuple[int, str, float]]:
     ]
 
 
-def _channel_pictures(book: Book, layers: set[str]) -> dict[int, tuple[Run, int]]:
-    """Run and shard of the inversion of each channel; of the channel run's layer alone, if there is one."""
+def _channel_pictures(book: Book, channels: Run | None) -> dict[int, tuple[Run, int]]:
+    """Run and shard of the inversion of each channel of a channel run; of any where there is none."""
     found: dict[int, tuple[Run, int]] = {}
     for source in book.sources:
-        if source.run.kind != Kind.INVERSION:
+        if source.run.kind != Kind.INVERSION or not belongs(source.run, channels):
             continue
         for shard in source.run.committed():
-            for table in source.run.tables(Kind.INVERSION, ["channel", "layer"], [shard]):
-                for row in table.to_pylist():
-                    if row["channel"] is not None and (not layers or row["layer"] in layers):
-                        found.setdefault(row["channel"], (source.run, shard))
+            for table in source.run.tables(Kind.INVERSION, ["channel"], [shard]):
+                for channel in table["channel"].drop_null().to_pylist():
+                    found.setdefault(channel, (source.run, shard))
     return found
+
+
+def belongs(inversions: Run, channels: Run | None) -> bool:
+    """Whether inversions are of that channel run: another network's layer may have the same name."""
+    return channels is None or inversions.manifest["data"].get("channels") == channels.manifest["config_hash"]
 
 
 def _first_pairs(book: Book, found: Examples) -> dict[str, int]:

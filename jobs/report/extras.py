@@ -13,7 +13,7 @@ from pipeline.classes import ClassKey
 from pipeline.exemplars import exemplars
 from pipeline.similarity import CLOSEST_COLUMNS, closest_classes
 from pipeline.similarity import similarity as similarity_of
-from storage import Run
+from storage import Run, RunError
 from storage.files import exists
 
 Examples = dict[int, list[tuple[str, str, float]]]
@@ -58,7 +58,11 @@ def ablation(run: Run) -> dict[str, Any] | None:
     path = f"{run.root}/scores/ablation.parquet"
     if not exists(run.filesystem, path):
         return None
-    found = pq.read_table(path, filesystem=run.filesystem)
+    try:
+        found = pq.read_table(path, filesystem=run.filesystem)
+    except (OSError, pa.ArrowException) as error:
+        place = run.place("scores/ablation.parquet")
+        raise RunError(f"{place} cannot be read ({error}): `extremal ablate` makes it anew.") from error
     title = "Drop of the logit without each class's top channels"
     note = "excess: own less others'; p: random channels of the same energy (`extremal ablate`)"
     return table("ablation", title, found, SHOWN, note)

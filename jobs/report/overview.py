@@ -34,7 +34,7 @@ def now() -> str:
 
 
 def overview(book: Book, made: str, has: dict[str, bool]) -> dict[str, Any]:
-    """What `data/overview.js` holds; see the contract of the pages.
+    """What `data/overview.js` holds; see docs/report-data.md.
 
     Raises:
         RunError: a shard is damaged or foreign.

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from jobs.report.book import SIZES, Book, Known
-from jobs.report.source import Row
+from jobs.report.source import Row, Source
 from jobs.report.tiles import strip_cells, tile_list
 from storage import Kind
 
@@ -23,7 +23,8 @@ class Entries:
     """Columns of the index of some pairs in order, in few bytes a pair: those of all pairs are kept.
 
     Attributes:
-        state, hits: a letter a pair; see the contract of the pages.
+        state, hits: a letter a pair; see docs/report-data.md.
+        swept: 1 where there are masks of several sizes, 0 elsewhere, where a missing a* says nothing.
         sizes: the areas or counts that a* is among, the same for all pairs.
         kept: mean over the sizes of (score - perturbed) / (full - perturbed), None if the two are the same
             or the wrong way round.
@@ -37,7 +38,7 @@ class Entries:
     hits: dict[str, str] = field(default_factory=dict)
     distance: dict[str, list[float | None]] = field(default_factory=dict)
     disagreement: list[float | None] = field(default_factory=list)
-    tiles: list[int] = field(default_factory=list)
+    swept: str = ""
     aspect: list[float | None] = field(default_factory=list)
 
 
@@ -57,7 +58,7 @@ def entries(book: Book, chapter: int) -> Entries:
             found.hits[name] += point["outcome"] if point else "n"
             found.distance[name].append(point["distance"] if point else None)
         found.disagreement.append(_digits(known.disagreement()))
-        found.tiles.append(len(tile_list(book, known)))
+        found.swept += "1" if row else "0"
         found.aspect.append(_digits(known.size[0] / known.size[1]) if known.size else None)
     return found
 
@@ -117,7 +118,7 @@ def index(book: Book, start: int, parts: list[tuple[int, Entries]]) -> dict[str,
         "distance": cut_each(lambda e: e.distance, []),
         "disagreement": cut(lambda e: e.disagreement, []),
         "picture": [book.pictures.number(pair) for pair in range(start, stop)],
-        "tiles": cut(lambda e: e.tiles, []),
+        "swept": cut(lambda e: e.swept, ""),
         "aspect": cut(lambda e: e.aspect, []),
     }
 
@@ -136,7 +137,7 @@ def pair_file(book: Book, start: int) -> dict[str, Any]:
 
 
 def pair_record(book: Book, known: Known) -> dict[str, Any]:
-    """All that a page shows of a pair; PAIR in the contract of the pages."""
+    """All that a page shows of a pair; PAIR in docs/report-data.md."""
     plan, size = known.plan, known.size
     rows = [row for of_run in known.rows.values() for row in of_run]
     target = next((row for row in rows), {"target": None, "target_name": None})
@@ -239,9 +240,9 @@ def _labelled(row: Row, prefix: str) -> list[list[str]]:
 
 
 def _inversion(book: Book, known: Known) -> Row | None:
-    source = book.first(Kind.INVERSION)
+    source = pair_inversions(book)
     row = next(iter(known.rows.get(source.number, [])), None) if source else None
-    if row is None or row["channel"] is not None:
+    if row is None:
         return None
     masked = row["cosine_masked"] is not None
     return {
@@ -249,6 +250,12 @@ def _inversion(book: Book, known: Known) -> Row | None:
         "masked": inversion_path(known.pair, masked=True) if masked else None,
         "numbers": _labelled(row, ""),
     }
+
+
+def pair_inversions(book: Book) -> Source | None:
+    """The first run of inversions of pairs; those of channels are no pair's."""
+    of_kind = (source for source in book.sources if source.run.kind == Kind.INVERSION)
+    return next((s for s in of_kind if s.run.manifest["config"]["inversion"]["subject"] == "pairs"), None)
 
 
 def inversion_path(pair: int, masked: bool = False) -> str:

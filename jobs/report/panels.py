@@ -156,8 +156,6 @@ def inversion_panels(material: Material, pair: Row) -> list[Panel]:
     try:
         _, row = material.rows(Kind.INVERSION, pair)[0]
         whole = _png(row["image"])
-        if row["image_masked"] is None:
-            return [Panel("all channels", whole), Panel("masked", note="nothing was masked: no a*")]
         masked = _png(row["image_masked"])
     except Absent as absent:
         return [Panel("inversion", note=str(absent))]
@@ -166,7 +164,7 @@ def inversion_panels(material: Material, pair: Row) -> list[Panel]:
     title = "difference" + ("" if between is None else f"\ncosine of activations {between:.2f}")
     return [
         Panel("all channels", whole),
-        Panel(f"{row['a_star']} channels", masked),
+        Panel("no a*: largest count" if row["a_star"] is None else f"{row['a_star']} channels", masked),
         Panel(title, heat(whole, distance)),
     ]
 

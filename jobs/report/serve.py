@@ -2,6 +2,7 @@
 
 import logging
 import mimetypes
+import sys
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +22,8 @@ HOSTS = {"127.0.0.1", "localhost"}
 KEPT_FILES = 256
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -49,6 +50,11 @@ class Server(ThreadingHTTPServer):
         self._lock = Lock()
         self._content = lru_cache(maxsize=KEPT_FILES)(site.__getitem__)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves a page hangs up on its pictures: worth no traceback on the terminal."""
+        level = logging.DEBUG if isinstance(sys.exc_info()[1], ConnectionError) else logging.ERROR
+        log.log(level, "a request failed", exc_info=True)
+
     def content(self, path: str) -> bytes:
         """A file of the site.
 
@@ -72,10 +78,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, body: bool) -> None:
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+            path = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
+        except ValueError:
+            return self._send(HTTPStatus.BAD_REQUEST, b"no address\n", "text/plain", body)
         # A name of somebody else's that leads here would let their pages read ours (DNS rebinding).
-        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in HOSTS:
+        if host not in HOSTS:
             return self._send(HTTPStatus.FORBIDDEN, b"open http://localhost instead\n", "text/plain", body)
-        path = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
         try:
             content = self.server.content(path)
         except KeyError:

@@ -12,7 +12,16 @@ from typing import Any
 from jobs.report.book import Book
 from jobs.report.classes import Classes, channel_path, picture_path
 from jobs.report.overview import now, overview
-from jobs.report.pairs import CHUNK, PER_FILE, Entries, entries, index, inversion_path, pair_file
+from jobs.report.pairs import (
+    CHUNK,
+    PER_FILE,
+    Entries,
+    entries,
+    index,
+    inversion_path,
+    pair_file,
+    pair_inversions,
+)
 from jobs.report.tiles import strip_cells, strips
 from storage import Kind, Run
 
@@ -94,15 +103,14 @@ class Site:
 
     def _chapter_paths(self, chapter: int) -> Iterator[str]:
         self.entries(chapter)
-        inversions = self.book.first(Kind.INVERSION)
+        inversions = pair_inversions(self.book)
         for known in self.book.chapter(chapter):
             if strip_cells(self.book, known):
                 yield strip_path(known.pair)
             for row in known.rows.get(inversions.number, []) if inversions else []:
-                if row["channel"] is None:
-                    yield inversion_path(known.pair)
-                    if row["cosine_masked"] is not None:
-                        yield inversion_path(known.pair, masked=True)
+                yield inversion_path(known.pair)
+                if row["cosine_masked"] is not None:
+                    yield inversion_path(known.pair, masked=True)
             if known.pair % PER_FILE == 0:
                 yield f"data/pairs/{known.pair // PER_FILE:05d}.js"
 
@@ -181,7 +189,7 @@ class Site:
 
     def _inversion(self, match: re.Match[str]) -> bytes:
         pair, column = int(match[1]), "image_masked" if match[2] else "image"
-        source = self.book.first(Kind.INVERSION)
+        source = pair_inversions(self.book)
         if source is None or pair >= self.book.plan.num_rows:
             raise KeyError(match[0])
         for _, table in source.tables(Kind.INVERSION, [column], [pair]):

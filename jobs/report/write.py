@@ -54,8 +54,10 @@ def _write(site: Site, part: Part, folder: _Folder) -> list[int]:
     for path in site.part_paths(part):
         try:
             content = site[path]
-        except KeyError:  # an image that cannot be read; the overview counts it
-            continue
+        except KeyError:
+            if part.name != "pictures":
+                raise
+            continue  # an image that cannot be read; the overview counts it
         folder.write(path, content)
         sizes.append(len(content))
     return sizes

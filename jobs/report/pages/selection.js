@@ -2,7 +2,7 @@
 "use strict";
 
 const PAGE = 24;
-const [RESULT, MISS] = ["r".charCodeAt(0), "m".charCodeAt(0)]; // letters are kept as their codes
+const [SWEPT, MISS] = ["1".charCodeAt(0), "m".charCodeAt(0)]; // letters are kept as their codes
 const KEYS = ["class", "method", "outcome", "amin", "amax", "anone", "disagree", "state", "sort", "page", "tile", "opacity"];
 const SORTS = {
   plan: { text: "plan order" },
@@ -41,6 +41,7 @@ class Index {
     this.class = new Int32Array(overview.pairs);
     this.picture = new Int32Array(overview.pairs);
     this.state = new Uint8Array(overview.pairs);
+    this.swept = new Uint8Array(overview.pairs);
     this.differ = new Uint8Array(overview.pairs);
     for (const name of ["aStar", "kept", "disagreement", "aspect"]) this[name] = column();
     this.image = [];
@@ -70,6 +71,7 @@ class Index {
     number(this.kept, chunk.kept);
     number(this.disagreement, chunk.disagreement);
     letter(this.state, chunk.state);
+    letter(this.swept, chunk.swept);
     this.image.push(...chunk.image);
     for (const [method, outcomes] of this.hits) letter(outcomes, chunk.hits[method] ?? "");
     for (const [method, distances] of this.distance) number(distances, chunk.distance[method] ?? []);
@@ -101,7 +103,7 @@ class Index {
     if (query.state !== "") equal(this.state, query.state.charCodeAt(0));
     if (query.disagree !== "") equal(this.differ, 1);
     if (query.outcome !== "" && this.hits.has(query.method)) equal(this.hits.get(query.method), query.outcome.charCodeAt(0));
-    if (query.anone !== "") tests.push((i) => this.state[i] === RESULT && Number.isNaN(this.aStar[i]));
+    if (query.anone !== "") tests.push((i) => this.swept[i] === SWEPT && Number.isNaN(this.aStar[i]));
     if (query.amin !== "") tests.push((i) => this.aStar[i] >= Number(query.amin) - 1e-6);
     if (query.amax !== "") tests.push((i) => this.aStar[i] <= Number(query.amax) + 1e-6);
     return tests;

@@ -72,10 +72,6 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         )
     _check_method(config, network)
     config = _with_layers(config, network)
-    if config.dataset.target is not None and not 0 <= config.dataset.target < network.outputs:
-        raise ConfigError(
-            f"target {config.dataset.target}: {network.name} has outputs 0 to {network.outputs - 1}."
-        )
     model = _model(network)
     inverts = config.method == "inversion"
     source = _inverted(config, network, model) if inverts else _explained(config, network)
@@ -142,6 +138,10 @@ class _Source:
 def _explained(config: RunConfig, network: Network) -> _Source:
     """The pairs of a dataset."""
     dataset = _open(config)
+    if config.dataset.target is not None and not 0 <= config.dataset.target < network.outputs:
+        raise ConfigError(
+            f"target {config.dataset.target}: {network.name} has outputs 0 to {network.outputs - 1}."
+        )
     try:
         plan = make_plan(dataset, network.outputs, network.preprocess, config)
     except OSError as error:

@@ -63,9 +63,20 @@ def rle() -> str:
 
 
 def make(
-    place: Path, kind: Kind, order: list[int], size: int, tables: Any, root: str, skip: set[int] | None = None
+    place: Path,
+    kind: Kind,
+    order: list[int],
+    size: int,
+    tables: Any,
+    root: str,
+    skip: set[int] | None = None,
+    inverted: tuple[str, Run] | None = None,
 ) -> Run:
-    """A run over the pairs in an order, `size` to a shard; tables(pair, key) are the rows of each pair."""
+    """A run over the pairs in an order, `size` to a shard; tables(pair, key) are the rows of each pair.
+
+    Args:
+        inverted: subject, and the channel run, of inversions.
+    """
     plan = [
         row(
             PLAN, pair=own, **key(pair), shard=own // size, boxes=[[8, 5, 29, 19]], targets=[0],
@@ -77,9 +88,11 @@ def make(
     manifest = {
         "config": config.identity(),
         "model": MODEL,
-        "data": {},
+        "data": {"channels": inverted[1].manifest["config_hash"]} if inverted else {},
         "kind": kind.value,
     }
+    if inverted:
+        manifest["config"]["inversion"] = {"subject": inverted[0]}
     manifest["dataset"] = {"root": root, "classes": ["x"], "pairs": len(order)}
     run = Run.create(str(place), manifest, pa.Table.from_pylist(plan, schema=PLAN))
     for shard in sorted({r["shard"] for r in plan} - (skip or set())):
@@ -377,6 +390,7 @@ def inversion(pair: int) -> dict[Kind, list[dict[str, Any]]]:
             {
                 "layer": "conv", "objective": "dot", "channel": 1 if of_channel else None,
                 "image": b"png %d" % pair,
+                "energy": [3.0, 1.0, 0.0], "energy_masked": [1.0, 2.0, 0.0] if pair == 1 else [],
                 "image_masked": b"masked" if pair == 1 else None, "cosine_masked": 0.5 if pair == 1 else None,
             }
         ]
@@ -384,10 +398,18 @@ def inversion(pair: int) -> dict[Kind, list[dict[str, Any]]]:
 
 
 def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
-    runs = [
-        make(tmp_path / "c", Kind.CHANNEL, [0, 1, 2], 2, channel, str(images)),
-        make(tmp_path / "i", Kind.INVERSION, [2, 1, 11], 2, inversion, str(images)),
-    ]
+    channels = make(tmp_path / "c", Kind.CHANNEL, [0, 1, 2], 2, channel, str(images))
+    # Another network's layer of the same name: its pictures are not this run's.
+    other = make(tmp_path / "o", Kind.CHANNEL, [0, 1], 1, channel, str(images), inverted=("none", channels))
+    runs = [channels]
+    for name, order, subject, of in (
+        ("foreign", [12], "channels", other),
+        ("pictures", [11], "channels", channels),
+        ("inversions", [2, 1], "pairs", channels),
+    ):
+        runs.append(
+            make(tmp_path / name, Kind.INVERSION, order, 1, inversion, str(images), inverted=(subject, of))
+        )
     site = Site(runs)
     paths = set(site.paths())
     for path in paths:
@@ -403,6 +425,10 @@ def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
     assert pairs[0]["inversion"] is None
     assert pairs[1]["inversion"]["masked"] == "inversions/000001-masked.png"
     assert pairs[2]["inversion"]["masked"] is None
+    told = dict(pairs[1]["inversion"]["numbers"])
+    assert told["removed by the mask"] == "25.0 % of the energy of 3 channels"
+    assert told["channels that lost most"] == "0 (50.0 %), 2 (0.0 %), 1 (-25.0 %)"
+    assert "removed by the mask" not in dict(pairs[2]["inversion"]["numbers"])
     assert [s["scores"] for s in pairs[0]["curves"][0]["series"]] == [[1, 3], [1, 2]]
     page = load(site["data/class/00000.js"])
     assert page["mean_mask"] == [0, 1, 0.5]

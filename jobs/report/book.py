@@ -37,6 +37,8 @@ COLUMNS: dict[Kind, list[str]] = {
         "cosine",
         "cosine_masked",
         "cosine_between",
+        "energy",
+        "energy_masked",
         "seconds",
     ],
 }

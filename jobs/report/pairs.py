@@ -13,6 +13,7 @@ from storage import Kind
 
 CHUNK = 5000  # pairs of a file of the index
 PER_FILE = 20  # pairs of a file of pairs
+SHOWN_CHANNELS = 5  # that lost the most energy
 
 
 # ---- the index ----------------------------------------------------------------------------------
@@ -248,8 +249,19 @@ def _inversion(book: Book, known: Known) -> Row | None:
     return {
         "whole": inversion_path(known.pair),
         "masked": inversion_path(known.pair, masked=True) if masked else None,
-        "numbers": _labelled(row, ""),
+        "numbers": _labelled(row, "") + _energy_removed(row["energy"], row["energy_masked"]),
     }
+
+
+def _energy_removed(whole: list[float], masked: list[float]) -> list[list[str]]:
+    """How much less energy the channels have in the masked inversion than in the whole (CH-5, E8)."""
+    if not masked or not sum(whole) > 0:
+        return []
+    lost = [before - after for before, after in zip(whole, masked, strict=True)]
+    share = f"{100 * sum(lost) / sum(whole):.1f} % of the energy of {len(whole)} channels"
+    most = sorted(range(len(lost)), key=lambda channel: (-lost[channel], channel))[:SHOWN_CHANNELS]
+    names = [f"{channel} ({100 * lost[channel] / sum(whole):.1f} %)" for channel in most]
+    return [["removed by the mask", share], ["channels that lost most", ", ".join(names)]]
 
 
 def pair_inversions(book: Book) -> Source | None:

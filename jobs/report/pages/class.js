@@ -21,9 +21,11 @@ function meanMask(one) {
 
 function example({ pair, class_name: name, image, activation }) {
   const picture = image
-    ? h("img", { src: image, alt: `${name}, pair ${pair}`, loading: "lazy" })
-    : h("span", { class: "ground", role: "img", "aria-label": `${name}, pair ${pair}, no picture` });
-  return h("li", {}, h("a", { href: link("pair.html", { i: pair }) }, picture, h("span", { class: "small" }, `${name} ${num(activation)}`)));
+    ? h("img", { src: image, alt: `${name}, an image that excites the channel`, loading: "lazy" })
+    : h("span", { class: "ground", role: "img", "aria-label": `${name}, no picture` });
+  const parts = [picture, h("span", { class: "small" }, `${name} ${num(activation)}`)];
+  // An image of the channel run may lie beyond the pairs of the report.
+  return h("li", {}, pair === null ? h("span", {}, ...parts) : h("a", { href: link("pair.html", { i: pair }) }, ...parts));
 }
 
 const KINDS = { top: "largest mean mask", specific: "class-specific" };

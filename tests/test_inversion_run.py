@@ -237,11 +237,12 @@ def test_channels_are_the_largest_of_each_class(channels: Run, tmp_path: Path) -
         assert pixels(row["image"]).shape == (SIDE, SIDE, 3)
         assert len(row["energy"]) == CHANNELS
     plan = run.plan().to_pylist()
-    assert all(row["targets"] == [] and row["width"] is None for row in plan)
-    # Of pairs only.
-    prepare(
-        options(channels, inversion={"subject": "channels", "per_class": 2, "objective": "distance"}), run.uri
-    )
+    assert all(row["targets"] == [] and row["width"] == row["height"] == SIDE for row in plan)
+    # The objective is that of pairs: no part of this run, and of no effect on its pictures.
+    distance = options(channels, inversion={"subject": "channels", "per_class": 2, "objective": "distance"})
+    prepare(distance, run.uri)
+    again = compute(distance, tmp_path / "again")
+    assert again.table(Kind.INVERSION)["image"] == run.table(Kind.INVERSION)["image"]
     with pytest.raises(ConfigMismatch, match="per_class: 2 -> 1"):
         prepare(options(channels, inversion={"subject": "channels", "per_class": 1}), run.uri)
 

@@ -290,7 +290,7 @@ def test_inversions_and_where_they_differ(channel: Run, images: Path, tmp_path: 
     both = {**common, "image_masked": png(masked), "a_star": 2, "cosine_between": 0.25}
     made = {
         0: {Kind.INVERSION: [both]},
-        1: {Kind.INVERSION: [common]},
+        1: {Kind.INVERSION: [{**common, "image_masked": png(masked)}]},
         2: {Kind.INVERSION: [{"image": b"x"}]},
     }
     inversions = make(tmp_path / "inversions", Kind.INVERSION, [0, 1, 2], made)
@@ -302,9 +302,10 @@ def test_inversions_and_where_they_differ(channel: Run, images: Path, tmp_path: 
     distance = np.linalg.norm(whole / 255 - masked / 255, axis=2)
     np.testing.assert_allclose(shown(figure.axes[4]), heat(whole / 255, distance), atol=1e-6)
     assert "0.25" in figure.axes[4].get_title()
-    said = notes(inversion_difference([inversions], pairs=[0, 1, 2], root=str(images)))
+    others = inversion_difference([inversions], pairs=[0, 1, 2], root=str(images))
+    said = notes(others)
     assert said[:2] == ["no channel run was given", "no channel run was given"]
-    assert "nothing was masked: no a*" in said
+    assert "no a*: largest count" in titles(others)
     assert "cannot be decoded" in said[-1]
 
 

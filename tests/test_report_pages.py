@@ -95,7 +95,9 @@ def open_page(browser: Browser, made: tuple[Path, Value]) -> Iterator[Open]:
 
 def drawn(page: Page) -> None:
     """Waits until the page and, where it reads one, the whole index are there."""
-    page.wait_for_function("() => !/Loading|read so far/.test(document.getElementById('status').textContent)")
+    # A page that is on its way has no such element yet.
+    text = "document.getElementById('status')?.textContent ?? 'Loading'"
+    page.wait_for_function(f"() => !/Loading|read so far/.test({text})")
     page.wait_for_function("() => document.querySelector('footer')")
 
 
@@ -244,6 +246,7 @@ def test_keys_move_between_cards_pages_and_filters(open_page: Open) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("j")
+    expect(page.locator(".card").first).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("pair 0")
 

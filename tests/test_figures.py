@@ -60,9 +60,26 @@ def key(i: int) -> dict[str, Any]:
     return {"image_id": f"im{i}", "path": f"im{i}.png", "class_id": NAMES.index(name), "class_name": name}
 
 
-def make(path: Path, kind: Kind, pairs: Sequence[int], tables: dict[int, Any], **config: Any) -> Run:
-    """A run of these pairs, each in a shard of its own; `tables`: what a pair has, none = not committed."""
-    head = {**manifest(kind, **config), "model": MODEL, "dataset": {"root": str(path.parent / "images")}}
+def make(
+    path: Path,
+    kind: Kind,
+    pairs: Sequence[int],
+    tables: dict[int, Any],
+    channels: Run | None = None,
+    **config: Any,
+) -> Run:
+    """A run of these pairs, each in a shard of its own.
+
+    Args:
+        tables: what a pair has, none = not committed. channels: the channel run of inversions.
+    """
+    data = {"channels": channels.manifest["config_hash"]} if channels else {}
+    head = {
+        **manifest(kind, **config),
+        "model": MODEL,
+        "data": data,
+        "dataset": {"root": str(path.parent / "images")},
+    }
     plan = [row(PLAN, **key(i), pair=place, shard=place) for place, i in enumerate(pairs)]
     run = Run.create(str(path), head, pa.Table.from_pylist(plan, schema=PLAN))
     for place, i in enumerate(pairs):
@@ -313,12 +330,14 @@ def test_channels_of_classes(channel: Run, images: Path, tmp_path: Path) -> None
     masks = np.array([channel_row(i)["masks"].reshape(3, 4)[1] for i in range(4)], float)
     star = int(masks[0].argmax())
     picture = RNG.integers(0, 256, (20, 20, 3)).astype(np.uint8)
-    others = [{"layer": "block3", "channel": star, "image": b"another layer"}]
-    others += [{"layer": "block4", "channel": None, "image": b"an image"}]
+    others = [{"layer": "block4", "channel": None, "image": b"an image"}]
     mine = {"layer": "block4", "channel": star, "image": png(picture)}
     made = {0: {Kind.INVERSION: others}, 1: {Kind.INVERSION: [{**mine, "channel": star + 1}, mine]}}
-    inversions = make(tmp_path / "inversions", Kind.INVERSION, [0, 1], made)
-    figure = channels_of_classes([channel, inversions], classes=["cat", "dog"])
+    inversions = make(tmp_path / "inversions", Kind.INVERSION, [0, 1], made, channel)
+    # The layer of the same name of another channel run.
+    foreign = {0: {Kind.INVERSION: [{**mine, "image": b"another network"}]}}
+    other = make(tmp_path / "other", Kind.INVERSION, [0], foreign, inversions)
+    figure = channels_of_classes([channel, other, inversions], classes=["cat", "dog"])
     bars = figure.axes[0].containers[0]
     np.testing.assert_allclose(bars.datavalues, masks[0], atol=1e-6)  # the other cat has no a*
     assert figure.axes[0].get_title() == "cat (n = 1)"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from jobs.report.book import Book, class_label
 from jobs.report.extras import Examples, ablation, examples, similarity
 from jobs.report.pairs import Entries, size_label
-from jobs.report.source import Row
+from jobs.report.source import Row, belongs
 from pipeline.classes import CLASS_CHANNELS, ClassKey, class_channels
 from storage import Kind, Run
 
@@ -178,11 +178,6 @@ def _channel_pictures(book: Book, channels: Run | None) -> dict[int, tuple[Run, 
                 for channel in table["channel"].drop_null().to_pylist():
                     found.setdefault(channel, (source.run, shard))
     return found
-
-
-def belongs(inversions: Run, channels: Run | None) -> bool:
-    """Whether inversions are of that channel run: another network's layer may have the same name."""
-    return channels is None or inversions.manifest["data"].get("channels") == channels.manifest["config_hash"]
 
 
 def _first_pairs(book: Book, found: Examples) -> dict[str, int]:

@@ -167,7 +167,7 @@ def channels_of_classes(runs: Runs, classes: Chosen = None, root: str | None = N
             continue
         _draw_mean_mask(axes_row[0], table[key], stars[key])
         star = stars[key]
-        inversion = or_note(f"channel {star}", visualized, material, table[key]["layer"], star)
+        inversion = or_note(f"channel {star}", visualized, material, run, star)
         draw_row(axes_row[1:], [inversion, *exciting(material, run, examples, star)])
     return figure
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pictures import displayed
+from jobs.report.source import preprocess_of
 from pipeline.pairs import list_or_none
 from storage import Kind, Run, RunError
 from storage.files import HIDDEN
 from storage.folder import open_root
-from workers.images import ImageError, Preprocess, load
+from workers.images import ImageError, load
 
 Row = dict[str, Any]
 Runs = str | Run | Sequence[str | Run]
@@ -142,13 +143,6 @@ def _rows(table: pa.Table) -> list[Row]:
     return found
 
 
-def preprocess_of(run: Run) -> Preprocess:
-    """What a run's network wants done to an image, from run.json."""
-    model = run.manifest["model"]
-    numbers = tuple(model["mean"]), tuple(model["std"])
-    return Preprocess(model["resize"], model["crop"], *numbers, model["interpolation"], model["antialias"])
-
-
 def results(run: Run, pair: Row) -> list[Row]:
     """The rows of a run's main kind for the image and class of a pair, perhaps of another run.
 
@@ -156,7 +150,7 @@ def results(run: Run, pair: Row) -> list[Row]:
         Absent: they are not there.
         RunError: the shard is damaged.
     """
-    plan = run.plan(["pair", "shard", *KEY])
+    plan = run.plan_of([pair["image_id"]])
     for name in KEY:
         plan = plan.filter(pc.equal(plan[name], pair[name]))
     if not plan.num_rows:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from jobs.pictures import Curves, Panel, heat, overlay, plain
 from jobs.report.material import Absent, Material, Row
+from jobs.report.source import belongs
 from pipeline.masks import draw_masks
 from storage import Kind, Run
 from workers.images import ImageError, decode
@@ -169,17 +170,17 @@ def inversion_panels(material: Material, pair: Row) -> list[Panel]:
     ]
 
 
-def visualized(material: Material, layer: str, channel: int) -> Panel:
-    """The inversion of a single channel.
+def visualized(material: Material, channels: Run, channel: int) -> Panel:
+    """The inversion of a single channel of a channel run.
 
     Raises:
         Absent: no run has it.
     """
-    for run in material.of_kind(Kind.INVERSION):
+    for run in (run for run in material.of_kind(Kind.INVERSION) if belongs(run, channels)):
         for shard in run.committed():  # the pictures, which are large, are read of one shard alone
-            for table in run.tables(Kind.INVERSION, ["layer", "channel"], [shard]):
-                if {"layer": layer, "channel": channel} in table.to_pylist():
-                    place = table.to_pylist().index({"layer": layer, "channel": channel})
+            for table in run.tables(Kind.INVERSION, ["channel"], [shard]):
+                if channel in (there := table["channel"].to_pylist()):
+                    place = there.index(channel)
                     image = run.shard_table(shard, Kind.INVERSION)["image"][place].as_py()
                     return Panel(f"channel {channel}", _png(image))
     raise Absent("no inversion of this channel in the runs given")

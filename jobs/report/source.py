@@ -63,9 +63,7 @@ class Source:
     @cached_property
     def preprocess(self) -> Preprocess:
         """What the run's network was shown of an image."""
-        names = ("resize", "crop", "mean", "std", "interpolation", "antialias")
-        given = {name: self.run.manifest["model"][name] for name in names}
-        return Preprocess(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+        return preprocess_of(self.run)
 
     @cached_property
     def masks(self) -> MaskConfig:
@@ -75,6 +73,18 @@ class Source:
     def region(self, size: tuple[int, int]) -> Region:
         """The part of an image (width, height) that the network saw, original pixels."""
         return self.preprocess.region(*size)
+
+
+def preprocess_of(run: Run) -> Preprocess:
+    """What a run's network wants done to an image, from run.json."""
+    model = run.manifest["model"]
+    numbers = tuple(model["mean"]), tuple(model["std"])
+    return Preprocess(model["resize"], model["crop"], *numbers, model["interpolation"], model["antialias"])
+
+
+def belongs(inversions: Run, channels: Run | None) -> bool:
+    """Whether inversions are of that channel run: another network's layer may have the same name."""
+    return channels is None or inversions.manifest["data"].get("channels") == channels.manifest["config_hash"]
 
 
 def open_sources(runs: Sequence[Run]) -> tuple[pa.Table, list[Source]]:

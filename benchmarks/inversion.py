@@ -34,8 +34,7 @@ def measure(
     many = InversionConfig(steps=FEW + steps)
 
     def run(config: InversionConfig) -> float:
-        work = lambda: invert(net, split, targets, range(pictures), config=config)  # noqa: E731
-        return seconds(work, net.device)
+        return seconds(lambda: invert(net, split, targets, range(pictures), config=config), net.device)
 
     bare(net, images, labels)
     still = replace(many, jitter=0, scale=0, rotation=0, parameterization="pixel")

@@ -1,5 +1,6 @@
 """Runs of inversions on drawn shapes: rows, failures, resume, retry, what is refused, and the command."""
 
+import shutil
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -214,6 +215,21 @@ def test_a_mask_that_keeps_nothing_fails_alone(channels: Run, tmp_path: Path) ->
     assert failure["pair"] == 1
     assert "zero everywhere" in failure["error"]
     assert found.table(Kind.INVERSION, ["pair"])["pair"].to_pylist() == [0, 2, 3]
+
+
+def test_a_fault_of_the_channel_runs_store_fails_the_shard_and_not_its_pairs(
+    channels: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "channels"
+    shutil.copytree(channels.uri, place)
+    config = options(Run.open(str(place)))
+    run, _ = prepare(config, str(tmp_path / "run"))
+    for path in (place / "channel").glob("shard-*.parquet"):
+        path.write_bytes(b"not parquet")
+    worker = Worker(worker_spec(config, run, "cpu"))
+    with pytest.raises(RunError, match="damaged"):
+        list(worker.run_shard(run.missing()[0]))
+    assert run.committed() == []
 
 
 def test_channels_are_the_largest_of_each_class(channels: Run, tmp_path: Path) -> None:

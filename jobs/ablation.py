@@ -5,9 +5,10 @@ from rich.console import Console
 
 from jobs.scores import warn_incomplete
 from jobs.tasks import blocks
-from pipeline.ablation import DRAWN, SHOWN, ablate_run, ablation_table
-from pipeline.config import ConfigError
+from pipeline.ablation import ablate_run
+from pipeline.ablation_table import DRAWN, SHOWN, ablation_table
 from pipeline.datasets import unreachable
+from pipeline.errors import ConfigError
 from pipeline.prepare import network_arguments, stored_config
 from pipeline.progress import ProgressReport
 from pipeline.report import print_table

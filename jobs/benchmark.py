@@ -11,8 +11,9 @@ from jobs.options import settings_of
 from jobs.run import COMPLETE, INCOMPLETE
 from jobs.several import Planned, run_all
 from jobs.table import show_table
-from pipeline.config import ConfigError, DatasetConfig, NetworkConfig, merge, read_toml
+from pipeline.config import DatasetConfig, NetworkConfig, merge, read_toml
 from pipeline.driver import Pool
+from pipeline.errors import ConfigError
 from pipeline.pointing import Rule
 from pipeline.table import check_seeds
 from storage import RunError

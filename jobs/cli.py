@@ -119,7 +119,7 @@ def _console(stderr: bool = False) -> Console:
 def _explained() -> Iterator[None]:
     """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
     from jobs.errors import INPUT_ERRORS
-    from pipeline.driver import DriverError
+    from pipeline.errors import DriverError
 
     try:
         yield
@@ -584,7 +584,7 @@ def explain(
     with _explained():
         from jobs.explain import explain as explain_image
         from jobs.options import assemble, numbers
-        from pipeline.config import ConfigError
+        from pipeline.errors import ConfigError
         from pipeline.pairs import storable
         from pipeline.prepare import network_arguments
 
@@ -687,7 +687,7 @@ def figure(
     with _explained():
         from jobs.figure import write_figure
         from jobs.options import numbers
-        from pipeline.config import ConfigError
+        from pipeline.errors import ConfigError
 
         if pairs is not None and image is not None:
             raise ConfigError("Give --pairs or --image, not both.")
@@ -739,13 +739,16 @@ def report(
         str | None, typer.Option(help="Directory or URI of the pages. [default: report/ in the first run]")
     ] = None,
     root: ImagesRoot = None,
+    tolerance: Tolerance = 15.0,
+    region: RegionName = "mask",
+    point: PointName = "smooth",
 ) -> None:
     """Pages of a run for a browser: scores, a gallery, every pair and class with its masks and curves."""
     with _explained():
         from jobs.report.commands import make_report
 
         try:
-            make_report(uris, root, out, _console())
+            make_report(uris, root, _rule(tolerance, region, point), out, _console())
         except KeyboardInterrupt:
             typer.echo("\nstopped. The same command writes the pages again.", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -761,13 +764,16 @@ def serve(
     uris: Runs,
     root: ImagesRoot = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    tolerance: Tolerance = 15.0,
+    region: RegionName = "mask",
+    point: PointName = "smooth",
 ) -> None:
     """Pages of a run for a browser on this machine, made on demand: for runs too large to write out."""
     with _explained():
         from jobs.report.commands import serve_report
 
         try:
-            serve_report(uris, root, port, _console())
+            serve_report(uris, root, _rule(tolerance, region, point), port, _console())
         except KeyboardInterrupt:
             typer.echo("stopped.", err=True)
 

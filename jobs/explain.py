@@ -9,9 +9,10 @@ from rich.console import Console
 from torch import Tensor
 
 from jobs.pictures import Curves, Panel, curve_sheet, displayed, heat, overlay, save, sheet
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 from workers import channel_attribution, decode, extremal_perturbation, load_network
-from workers.images import ImageError
+from workers.errors import ImageError
 from workers.networks import Network
 
 

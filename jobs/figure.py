@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.pictures import save
 from jobs.report import figures
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 
 PER_PAIR = {
     "masks-of-areas": figures.masks_of_areas,

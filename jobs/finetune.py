@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from jobs.pictures import DPI
-from pipeline.config import ConfigError
-from pipeline.datasets import Dataset, DatasetError, open_dataset, unreachable
+from pipeline.datasets import Dataset, open_dataset, unreachable
+from pipeline.errors import ConfigError, DatasetError
 from pipeline.events import event
 from pipeline.prepare import WHOLE_IMAGE, versions
 from pipeline.progress import ProgressReport

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import torch
 
-from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees, read_toml
+from pipeline.config import RunConfig, build_config, merge, method_trees, read_toml
+from pipeline.errors import ConfigError
 from pipeline.prepare import check_names, stored_config
 from storage import Run
 from workers.config import Preset

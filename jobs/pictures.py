@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -16,9 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
-from torch import Tensor
 
 from workers.images import Preprocess
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DPI = 200
 NAMED = 60  # classes up to which a map of classes has their names
@@ -55,7 +57,7 @@ class Curves:
     label: str
 
 
-def displayed(x: Tensor, preprocess: Preprocess) -> np.ndarray:
+def displayed(x: "Tensor", preprocess: Preprocess) -> np.ndarray:
     """A network input (3,h,w) as a picture (h,w,3) in 0..1."""
     mean, std = (x.new_tensor(v)[:, None, None] for v in (preprocess.mean, preprocess.std))
     return np.asarray((x * std + mean).clamp(0, 1).permute(1, 2, 0).cpu().numpy())

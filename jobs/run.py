@@ -12,8 +12,9 @@ import ray
 import torch
 from rich.console import Console
 
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
 from pipeline.driver import Pool, Summary, drive, start_ray
+from pipeline.errors import ConfigError
 from pipeline.events import event
 from pipeline.prepare import prepare, stored_config, versions, worker_spec
 from pipeline.progress import ProgressReport, shorten

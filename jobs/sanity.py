@@ -12,8 +12,9 @@ from jobs.pictures import similarity_curves
 from jobs.run import COMPLETE, INCOMPLETE
 from jobs.several import Planned, run_all
 from jobs.tasks import blocks
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
 from pipeline.driver import Pool
+from pipeline.errors import ConfigError
 from pipeline.prepare import network_arguments
 from pipeline.report import print_table
 from pipeline.sanity import ORIGINAL, Rung, sanity_table

@@ -10,7 +10,8 @@ from rich.console import Console
 from jobs.errors import INPUT_ERRORS
 from jobs.run import COMPLETE, check_device, execute
 from pipeline.config import RunConfig
-from pipeline.driver import DriverError, Pool, start_ray
+from pipeline.driver import Pool, start_ray
+from pipeline.errors import DriverError
 from storage import ConfigMismatch, Run, RunError
 from storage.files import join
 

@@ -7,7 +7,7 @@ from typing import cast
 import typer
 
 from jobs.tasks import blocks
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.layout import FORMATS, Format, notes, render
 from pipeline.pairs import storable
 from pipeline.pointing import Rule

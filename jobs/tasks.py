@@ -10,7 +10,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.blocks import Blocks, in_one
-from pipeline.driver import DriverError, Pool, start_ray
+from pipeline.driver import Pool, start_ray
+from pipeline.errors import DriverError
 from storage import Run
 
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from pipeline.errors import DatasetError
 from pipeline.pairs import (
     Box,
     Dataset,
-    DatasetError,
     Pair,
     check_inside,
     is_difficult,

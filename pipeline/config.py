@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from pipeline.errors import ConfigError
 from storage.files import printable, split
 from workers.config import (
     ChannelConfig,
@@ -32,10 +33,6 @@ else:
 
 Method = Literal["spatial", "channel", "saliency", "inversion"]
 DatasetName = Literal["imagenet", "voc", "coco", "folder", "shapes"]
-
-
-class ConfigError(Exception):
-    """A configuration is not valid; the message names the key and the fix."""
 
 
 @dataclass(frozen=True)

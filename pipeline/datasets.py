@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.coco import open_coco
+from pipeline.errors import DatasetError
 from pipeline.folder import open_folder
 from pipeline.imagenet import open_imagenet
-from pipeline.pairs import Dataset, DatasetError, Pair
+from pipeline.pairs import Dataset, Pair
 from pipeline.shapes import open_shapes
 from pipeline.voc import open_voc
 from storage.files import PlaceError, printable

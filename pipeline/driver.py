@@ -23,6 +23,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util import metrics
 
+from pipeline.errors import DriverError
 from pipeline.events import event
 from pipeline.progress import ProgressReport, shorten
 from pipeline.watch import Watch
@@ -41,10 +42,6 @@ POLL_S = 1.0
 PULSE_EVERY_S = 30.0
 SAVE_EVERY_S = 60.0
 SLOWEST = 5
-
-
-class DriverError(Exception):
-    """The run cannot go on; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
-from pipeline.pairs import IMAGE_SUFFIXES, Dataset, DatasetError, Pair, is_image, storable
+from pipeline.errors import DatasetError
+from pipeline.pairs import IMAGE_SUFFIXES, Dataset, Pair, is_image, storable
 from storage.folder import Folder
 
 

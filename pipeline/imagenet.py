@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from pipeline.errors import DatasetError
 from pipeline.pairs import (
     Dataset,
-    DatasetError,
     Pair,
     check_inside,
     is_image,

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.classes import class_channels
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 from storage import Kind, Run, RunError
 from storage.run import diff
 from workers.config import InversionConfig

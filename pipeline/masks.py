@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import TypeAdapter
 
 from storage import Run
 from workers.config import MaskConfig, SpatialConfig
-from workers.masks import kernel_weights, render_masks
+from workers.kernel import neighbourhood, tap_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,6 +28,10 @@ def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
         (A,H,W) float32 in [0,1] over the network's input, 1 = keep. They differ from the optimized masks
         by the float16 rounding of the parameters.
     """
+    import torch  # here, because readers of small masks need it not
+
+    from workers.masks import render_masks
+
     params = torch.tensor(np.asarray(row["params"], np.float32)).reshape(tuple(row["params_shape"]))
     height, width = row["input_shape"]
     return np.asarray(render_masks(params, (height, width), mask_config(run)).numpy())
@@ -73,7 +76,8 @@ def _samples(params: Floats, config: MaskConfig) -> Floats:
     Tap by tap (eq. 7 as it stands), because gathering the taps first costs more than all the rest.
     """
     small = replace(config, step=1, sigma=config.sigma / config.step)
-    weights = kernel_weights(small)
+    _, side = neighbourhood(small)
+    weights = tap_weights(small).reshape(side, side).astype(np.float32)  # one pixel a parameter: one phase
     reach = len(weights) // 2
     padded = np.pad(params, ((0, 0), (0, 0), (reach, reach + 1), (reach, reach + 1)))
     rows, columns = params.shape[2] + 1, params.shape[3] + 1

@@ -4,15 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from posixpath import splitext
 
+from pipeline.errors import DatasetError
 from storage.folder import FileFault, Folder
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
 Box = tuple[int, int, int, int]
-
-
-class DatasetError(Exception):
-    """A dataset cannot be used; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from pipeline.config import ConfigError, RunConfig, build_config, merge
+from pipeline.config import RunConfig, build_config, merge
 from pipeline.datasets import Dataset, open_dataset, unreachable
+from pipeline.errors import ConfigError
 from pipeline.inversions import check_channels, inversion_rows, open_channels
 from pipeline.plan import Plan, lay_out, make_plan
 from storage import Kind, Run

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pipeline.pairs import Box, Dataset, DatasetError
+from pipeline.errors import DatasetError
+from pipeline.pairs import Box, Dataset
 from pipeline.voc import open_voc
 from storage.folder import open_root
 

@@ -5,7 +5,8 @@ from functools import lru_cache
 from importlib.resources import files
 
 from pipeline.coco import COCO_CLASSES
-from pipeline.pairs import Dataset, DatasetError
+from pipeline.errors import DatasetError
+from pipeline.pairs import Dataset
 from pipeline.voc import VOC_CLASSES
 from storage.files import printable
 

@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from pipeline.errors import DatasetError
 from pipeline.pairs import (
     Box,
     Dataset,
-    DatasetError,
     Pair,
     check_inside,
     is_difficult,

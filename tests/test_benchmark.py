@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 import jobs.several
 from jobs.benchmark import read_benchmark
 from jobs.cli import INTERRUPTED, app
-from pipeline.config import ConfigError, RunConfig
-from pipeline.driver import DriverError, Pool
-from pipeline.pairs import DatasetError
+from pipeline.config import RunConfig
+from pipeline.driver import Pool
+from pipeline.errors import ConfigError, DatasetError, DriverError
 from pipeline.shapes import make_shapes
 from storage import Run
 

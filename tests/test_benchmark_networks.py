@@ -26,8 +26,9 @@ from workers.benchmark_networks import (
     fully_convolutional_vgg16,
 )
 from workers.config import Layers
+from workers.errors import NetworkError
 from workers.images import Preprocess
-from workers.networks import Network, NetworkError, load_network
+from workers.networks import Network, load_network
 from workers.saliency.layers import layers_of
 from workers.split import layer_names, split_network
 

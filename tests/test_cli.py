@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.options import assemble
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.shapes import make_shapes
 from workers import spatial_preset
 

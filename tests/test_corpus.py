@@ -16,13 +16,13 @@ from test_worker import SETTINGS
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees
-from pipeline.pairs import DatasetError
+from pipeline.config import RunConfig, build_config, merge, method_trees
+from pipeline.errors import ConfigError, DatasetError
 from pipeline.prepare import prepare, worker_spec
 from pipeline.shapes import SHAPES
 from storage import Kind, Run, RunError
 from workers import load_network
-from workers.networks import NetworkError
+from workers.errors import NetworkError
 from workers.shapes_cnn import shapes_cnn
 from workers.worker import Worker
 

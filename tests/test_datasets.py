@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets import DATASETS, DatasetError, Pair, open_dataset
+from pipeline.datasets import DATASETS, Pair, open_dataset
+from pipeline.errors import DatasetError
 from pipeline.imagenet import imagenet_classes, imagenet_wnids
 
 WNIDS = imagenet_wnids()

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from pipeline.config import DatasetConfig
-from pipeline.driver import DriverError, Pool, drive, init_ray
+from pipeline.driver import Pool, drive, init_ray
+from pipeline.errors import DriverError
 from pipeline.prepare import prepare, worker_spec
 from pipeline.progress import ProgressReport
 from pipeline.shapes import make_shapes

@@ -18,7 +18,8 @@ from rich.console import Console
 
 import pipeline.driver
 import pipeline.watch
-from pipeline.driver import DriverError, Pool, Summary, drive, init_ray, start_ray
+from pipeline.driver import Pool, Summary, drive, init_ray, start_ray
+from pipeline.errors import DriverError
 from pipeline.events import JsonFormatter
 from pipeline.progress import ProgressReport
 from storage import Kind, Run

@@ -19,15 +19,17 @@ from typer.testing import CliRunner, Result
 
 from jobs.cli import app
 from jobs.finetune import _try_whole_image, labelled
-from pipeline.config import ConfigError, build_config, merge, method_trees
+from pipeline.config import build_config, merge, method_trees
 from pipeline.datasets import open_dataset
+from pipeline.errors import ConfigError
 from pipeline.prepare import prepare
 from storage.folder import open_root
+from workers.errors import NetworkError
 from workers.finetune import average_precision, multilabel_loss, schedule, with_new_head
 from workers.head import find_head, fold_input, rectified, replace_head
 from workers.images import Preprocess, decode
 from workers.labelled import ABSENT, IGNORED, PRESENT, Images, Labelled, shuffled, vary
-from workers.networks import NetworkError, load_network
+from workers.networks import load_network
 from workers.zoo import _classifier, _options
 
 runner = CliRunner()

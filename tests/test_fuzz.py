@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_corpus import make_coco, make_labels, make_voc
 
-from pipeline.config import ConfigError, build_config, method_trees, read_toml
+from pipeline.config import build_config, method_trees, read_toml
 from pipeline.datasets import open_dataset
-from pipeline.pairs import DatasetError, Pair
+from pipeline.errors import ConfigError, DatasetError
+from pipeline.pairs import Pair
 from pipeline.plan import make_plan
 from pipeline.shapes import SHAPES
 from workers.images import Preprocess

@@ -9,7 +9,8 @@ from torchvision import models
 from torchvision.transforms import v2
 
 from workers import images
-from workers.images import ImageError, Preprocess, decode
+from workers.errors import ImageError
+from workers.images import Preprocess, decode
 
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SIZES = [

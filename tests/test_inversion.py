@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 
 from workers.config import InversionConfig, Objective, Parameterization
+from workers.errors import LayerError
 from workers.images import Preprocess
 from workers.inversion import (
     InversionResult,
@@ -22,7 +23,7 @@ from workers.inversion import (
 )
 from workers.networks import Network, load_network
 from workers.pictures import DECORRELATED, draw_shakes, generators, noise, picture, png, shake
-from workers.split import LayerError, Split, split_network
+from workers.split import Split, split_network
 
 STILL = InversionConfig(steps=30, jitter=0, scale=0, rotation=0)
 

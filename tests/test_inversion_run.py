@@ -21,7 +21,8 @@ from jobs.options import assemble
 from jobs.scores import show_scores
 from jobs.status import show_status
 from pipeline.classes import class_channels
-from pipeline.config import ConfigError, RunConfig, merge
+from pipeline.config import RunConfig, merge
+from pipeline.errors import ConfigError
 from pipeline.inversions import mean_cosines
 from pipeline.pointing import Rule
 from pipeline.prepare import prepare, stored_config, worker_spec

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 from workers.bvlc_googlenet import bvlc_googlenet
+from workers.errors import NetworkError
 from workers.images import Preprocess, decode
-from workers.networks import IMAGENET, Network, NetworkError, frozen, load_network, pool_logits
+from workers.networks import IMAGENET, Network, frozen, load_network, pool_logits
 
 SMALL = "squeezenet1_1"
 

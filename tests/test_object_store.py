@@ -25,7 +25,8 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from jobs.options import assemble
 from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.datasets import DatasetError, open_dataset
+from pipeline.datasets import open_dataset
+from pipeline.errors import DatasetError
 from pipeline.imagenet import imagenet_wnids
 from pipeline.pointing import Rule, pointing
 from pipeline.prepare import prepare, worker_spec

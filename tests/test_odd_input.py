@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from jobs.options import assemble
 from jobs.run import execute
-from pipeline.config import ConfigError, RunConfig, build_config, merge, method_trees
+from pipeline.config import RunConfig, build_config, merge, method_trees
 from pipeline.driver import Pool
+from pipeline.errors import ConfigError
 from pipeline.prepare import prepare
 from pipeline.shapes import make_shapes
 from workers import channel_attribution, decode, extremal_perturbation, load_network
-from workers.images import ImageError
-from workers.networks import NetworkError
+from workers.errors import ImageError, NetworkError
 
 NETWORKS = """
 import torch

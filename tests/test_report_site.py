@@ -27,8 +27,8 @@ from jobs.report.site import Site, script, strip_path
 from jobs.report.tiles import resample, truth
 from jobs.report.write import write_site
 from pipeline.config import build_config
+from pipeline.errors import DatasetError
 from pipeline.masks import cell_shape, draw_cells
-from pipeline.pairs import DatasetError
 from pipeline.pointing import Rule, pointing
 from storage import Kind, Run, RunError
 from storage.schema import PLAN

@@ -11,12 +11,12 @@ from torchvision.models import resnet18, squeezenet1_1
 from traces import batch_of, network_of, noise, randomized
 
 from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from workers.errors import LayerError
 from workers.networks import Network, load_network
 from workers.saliency import METHODS, check_methods
 from workers.saliency.excitation import Excitation, contrastive, marginal
 from workers.saliency.layers import layers_of
 from workers.saliency.trace import Trace, record
-from workers.split import LayerError
 
 Floats = npt.NDArray[np.float64]
 IMAGES = ("ILSVRC2012_val_00000347", "train_n01491361")

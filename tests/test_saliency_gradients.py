@@ -18,12 +18,12 @@ from pipeline.prepare import prepare, worker_spec
 from pipeline.shapes import make_shapes
 from storage import Kind
 from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from workers.errors import LayerError
 from workers.networks import Network, load_network
 from workers.saliency import METHODS, Batch, attribute, check_methods
 from workers.saliency import gradients as g
 from workers.saliency.layers import layers_of
 from workers.saliency.trace import record
-from workers.split import LayerError
 from workers.worker import Worker
 
 AT_INPUT = ("gradient", "deconvnet", "guided")

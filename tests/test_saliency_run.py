@@ -20,9 +20,9 @@ from pipeline.shapes import make_shapes
 from storage import Kind, Run
 from workers import load_network
 from workers.config import Layers
+from workers.errors import LayerError
 from workers.saliency import METHODS, Batch, Maps
 from workers.saliency.fidelity import insertion_deletion
-from workers.split import LayerError
 from workers.worker import Worker
 
 NAMES = ["extremal", "occlusion", "rise"]

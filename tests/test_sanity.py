@@ -22,14 +22,16 @@ from typer.testing import CliRunner
 import jobs.several
 from jobs.cli import app
 from jobs.pictures import similarity_curves
-from pipeline.config import ConfigError, DatasetConfig, RunConfig, build_config
+from pipeline.config import DatasetConfig, RunConfig, build_config
 from pipeline.driver import Pool
+from pipeline.errors import ConfigError
 from pipeline.prepare import prepare, stored_config, worker_spec
 from pipeline.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
 from pipeline.shapes import make_shapes
 from storage import ConfigMismatch, Kind, Run, RunError
+from workers.errors import NetworkError
 from workers.images import Preprocess
-from workers.networks import Network, NetworkError, load_network
+from workers.networks import Network, load_network
 from workers.randomize import cascade, randomize
 from workers.saliency import Batch, Maps, Method
 from workers.weights import fingerprint

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets import DatasetError, open_dataset
+from pipeline.datasets import open_dataset
+from pipeline.errors import DatasetError
 from pipeline.shapes import SHAPES, draw_shapes, make_shapes
 from workers.regions import distance2
 

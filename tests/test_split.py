@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from workers.errors import LayerError
 from workers.images import Preprocess
 from workers.networks import Network, load_network
-from workers.split import Activation, LayerError, Split, layer_names, split_network
+from workers.split import Activation, Split, layer_names, split_network
 
 CASES = [
     ("resnet18", "layer3", 256, 64),

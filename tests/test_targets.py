@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.coco import COCO_CLASSES
+from pipeline.errors import DatasetError
 from pipeline.imagenet import imagenet_classes, imagenet_wnids
-from pipeline.pairs import Dataset, DatasetError
+from pipeline.pairs import Dataset
 from pipeline.targets import class_targets, without_synsets
 from pipeline.voc import VOC_CLASSES
 

@@ -22,7 +22,7 @@ from pipeline.shapes import make_shapes
 from storage import ConfigMismatch, Kind, Run
 from workers import load_network
 from workers.attribution import group
-from workers.networks import NetworkError
+from workers.errors import NetworkError
 from workers.spatial import extremal_perturbation
 from workers.weights import fingerprint
 from workers.worker import Worker

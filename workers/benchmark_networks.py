@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from workers.errors import NetworkError
 from workers.images import Preprocess
-from workers.weights import NetworkError, fill
+from workers.weights import fill
 
 # Item 6: Caffe's mean, in RGB, taken from values of 0 to 255.
 PREPROCESS = Preprocess(

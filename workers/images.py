@@ -3,27 +3,26 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from storage.folder import OF_THE_FILE, FileFault, Folder, open_place
+from workers.errors import ImageError
 
-# torchvision's InterpolationMode; it is imported where it is used, because readers of a store need it not,
-# and it takes seconds and 150 MB.
+# torch and torchvision are imported where they are used, because readers of a store need neither, and they
+# take seconds and 700 MB.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# torchvision's InterpolationMode.
 INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 # PIL only warns up to twice its own limit; here the limit is an error. Pixels.
 MAX_PIXELS = 89_478_485
 # Of a network's input. A square of this size already takes gigabytes in a network for 224 pixels.
 MAX_INPUT = 2**23
 MAX_RESIZE = 2896  # the side of that square
-
-
-class ImageError(Exception):
-    """An image that cannot be read or used; the message names the file and the cause."""
 
 
 def decode(source: bytes | str | Path) -> Image.Image:
@@ -150,8 +149,10 @@ def _functional() -> Any:  # torchvision's own types know tensors only
     return functional
 
 
-def _to_float(image: Image.Image) -> Tensor:
+def _to_float(image: Image.Image) -> "Tensor":
     """(3, h, w) float32 in 0..1."""
+    import torch
+
     functional = _functional()
     pixels: Tensor = functional.to_dtype(functional.pil_to_tensor(image), torch.float32, scale=True)
     return pixels
@@ -195,7 +196,7 @@ class Preprocess:
         if self.crop is not None and not 1 <= self.crop <= self.resize:
             raise ValueError(f"crop ({self.crop}) must be between 1 and resize ({self.resize})")
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: Image.Image) -> "Tensor":
         """An RGB image as the network's input, (3, h, w) float32, normalised.
 
         Raises:
@@ -217,9 +218,9 @@ class Preprocess:
             pixels = functional.center_crop(pixels, [self.crop, self.crop])
         return self.normalised(pixels)
 
-    def normalised(self, image: Image.Image | Tensor) -> Tensor:
+    def normalised(self, image: "Image.Image | Tensor") -> "Tensor":
         """An image of the input's size, of bytes or of floats in 0..1, as (3, h, w) float32."""
-        pixels = image if isinstance(image, Tensor) else _to_float(image)
+        pixels = _to_float(image) if isinstance(image, Image.Image) else image
         normalised: Tensor = _functional().normalize(pixels, list(self.mean), list(self.std))
         return normalised
 

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.config import InversionConfig, Objective
+from workers.errors import LayerError
 from workers.networks import Network
 from workers.optimize import trace_steps
 from workers.pictures import draw_shakes, generators, noise, picture, shake
 from workers.pulse import PULSE
-from workers.split import LayerError, Split
+from workers.split import Split
 
 SLOTS = 16  # pictures optimized at once unless said otherwise: about 2 GB in GoogLeNet
 

@@ -17,7 +17,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from storage.folder import Folder
-from workers.images import ImageError, Preprocess, load
+from workers.errors import ImageError
+from workers.images import Preprocess, load
 
 F: Any = functional  # torchvision's own types know tensors only
 PRESENT, ABSENT, IGNORED = 1, 0, -1

@@ -1,30 +1,18 @@
 """The family of smooth masks: low-resolution parameters, drawn by a smooth max-convolution.
 
-Appendix A.1 of the paper with its position formula corrected (u_i = step * i + margin, in pixels) and
-its kernel profile decaying (the printed sign grows).
+Appendix A.1 of the paper; the kernel's weights are workers/kernel.py's.
 """
 
 import math
 from functools import lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.config import Kernel, MaskConfig
+from workers.config import MaskConfig
+from workers.kernel import neighbourhood, tap_weights
 from workers.smooth_max import Taps, make_taps, smooth_max
-
-
-def kernel_profile(distance: Tensor, kernel: Kernel, step: int, sigma: float) -> Tensor:
-    """Weight in [0,1] of a parameter at a distance in pixels; 1 at the centre, decaying.
-
-    `torchray`: exp(-2 max(0, d/sigma - 1/2)^2). `paper`: exp(-max(0, z-1)^2 / 4) with z in cells, the
-    printed profile with its sign corrected (C1).
-    """
-    if kernel == "torchray":
-        return torch.exp(-2 * (distance / sigma - 0.5).clamp(min=0) ** 2)
-    return torch.exp(-((distance / step - 1).clamp(min=0) ** 2) / 4)
 
 
 class MaskFamily:
@@ -48,7 +36,7 @@ class MaskFamily:
         step, sigma, margin = config.step, config.sigma, math.ceil(config.sigma)
         self.margin = margin
         self.param_shape = (math.ceil(height / step), math.ceil(width / step))
-        self._pad, self._window = _window(config)
+        self._pad, self._window = neighbourhood(config)
         rows, cols = (n - self._window + 2 * self._pad + 1 for n in self.param_shape)
         self._cells = (rows, cols)
         # The last step-1 pixels of the drawn frame lie beyond every image that the lattice serves.
@@ -83,38 +71,11 @@ class MaskFamily:
         return padded[:, m : m + self.height, m : m + self.width]
 
 
-def _window(config: MaskConfig) -> tuple[int, int]:
-    """Padding of the parameters, and side of a pixel's neighbourhood, both in cells."""
-    margin = math.ceil(config.sigma)
-    return 1 + math.ceil((config.sigma + margin) / config.step), 2 * (
-        1 + math.ceil(config.sigma / config.step)
-    ) + 1
-
-
 @lru_cache(maxsize=8)
 def _taps(config: MaskConfig, device: torch.device | None, dtype: torch.dtype) -> Taps:
     """Weight of every tap for every phase of a pixel inside its cell; the same for all image sizes."""
-    pad, window = _window(config)
-    phase = torch.arange(config.step)[:, None]
-    tap = torch.arange(window)[None]
-    offset = (phase - (config.step * (tap - pad) + math.ceil(config.sigma))).double()
-    distance = torch.sqrt(offset[:, None, :, None] ** 2 + offset[None, :, None, :] ** 2)
-    weights = kernel_profile(
-        distance.reshape(config.step**2, window**2), config.kernel, config.step, config.sigma
-    )
+    weights = torch.from_numpy(tap_weights(config))
     return make_taps(weights, config.inverse_temperature, device, dtype)
-
-
-def kernel_weights(config: MaskConfig) -> np.ndarray:
-    """(K,K) float32 weights of a parameter and its neighbours, of a family with one pixel a parameter.
-
-    Raises:
-        ValueError: there are more pixels than one.
-    """
-    if config.step != 1:
-        raise ValueError(f"step is {config.step}: every pixel inside a cell has other weights")
-    _, window = _window(config)
-    return np.asarray(_taps(config, None, torch.float32).weights.view(window, window).numpy())
 
 
 @lru_cache(maxsize=64)

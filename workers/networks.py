@@ -18,13 +18,14 @@ from torch.nn.parameter import is_lazy
 
 from workers.benchmark_networks import FullyConvolutional
 from workers.config import Precision
+from workers.errors import NetworkError
 from workers.head import fit_head
 from workers.images import Preprocess
 from workers.randomize import cascade, randomize
-from workers.weights import NetworkError, fill, fingerprint, read_state_dict
+from workers.weights import fill, fingerprint, read_state_dict
 from workers.zoo import IMAGENET, RANDOM, Known, load_known, seeded
 
-__all__ = ["IMAGENET", "RANDOM", "Network", "NetworkError", "frozen", "load_network", "pool_logits"]
+__all__ = ["IMAGENET", "RANDOM", "Network", "frozen", "load_network", "pool_logits"]
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.channel import ChannelResult
-from workers.images import ImageError
+from workers.errors import ImageError
 from workers.points import Region, Smooth, locate, peak, to_original
 from workers.regions import decode_mask, distance2, share_inside
 from workers.spatial import SpatialResult

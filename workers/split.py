@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from workers.config import Precision
+from workers.errors import LayerError
 from workers.networks import Network, computed, pool_logits
 
 # Images of the trial at construction, and repeats of each. A mistaken cut changes logits grossly; reduced
@@ -23,10 +24,6 @@ TRIAL_REPEATS = 2
 TOLERANCE = 1e-2
 
 log = logging.getLogger(__name__)
-
-
-class LayerError(Exception):
-    """A layer at which the network cannot be cut; the message names layers that exist or the reason."""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.errors import NetworkError
+
 SHOWN = 4
 
 log = logging.getLogger(__name__)
-
-
-class NetworkError(Exception):
-    """A network that cannot be built or filled; the message names it, the file and the way out."""
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -16,9 +16,10 @@ from storage.folder import open_root
 from storage.schema import SCHEMAS
 from workers.attribution import Attribution
 from workers.config import ChannelConfig, InversionConfig, Precision, SaliencyConfig, SpatialConfig
-from workers.images import ImageError, load
+from workers.errors import ImageError, NetworkError
+from workers.images import load
 from workers.inversion_rows import Inversion
-from workers.networks import Network, NetworkError, load_network
+from workers.networks import Network, load_network
 from workers.pulse import PULSE
 from workers.rows import Item, Row, check_size, failure, pair_seed
 

@@ -13,9 +13,10 @@ from torchvision import models
 
 from workers.benchmark_networks import BENCHMARK, PREPROCESS, fill_benchmark
 from workers.bvlc_googlenet import bvlc_googlenet
+from workers.errors import NetworkError
 from workers.images import Preprocess
 from workers.shapes_cnn import SHAPES, ShapesCNN, shapes_cnn
-from workers.weights import NetworkError, fill, read_state_dict
+from workers.weights import fill, read_state_dict
 
 RANDOM = "random"
 SEED = 0

@@ -2,18 +2,24 @@
 
 from jobs.report import masks_of_areas, save
 figure = masks_of_areas("runs/voc", pairs=[3, 17])
+
+The names are imported when they are first used: the processes that write a report draw no figures.
 """
 
-from jobs.pictures import save
-from jobs.report.figures import (
-    area_growth,
-    channel_curve,
-    channels_of_classes,
-    compare_methods,
-    inversion_difference,
-    masks_of_areas,
-    score_curve,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobs.pictures import save
+    from jobs.report.figures import (
+        area_growth,
+        channel_curve,
+        channels_of_classes,
+        compare_methods,
+        inversion_difference,
+        masks_of_areas,
+        score_curve,
+    )
 
 __all__ = [
     "area_growth",
@@ -25,3 +31,9 @@ __all__ = [
     "save",
     "score_curve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'jobs.report' has no attribute {name!r}")
+    return getattr(import_module("jobs.pictures" if name == "save" else "jobs.report.figures"), name)

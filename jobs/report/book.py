@@ -19,7 +19,6 @@ from pipeline.pointing import CENTER, HITS, MISSES, NO_GROUND_TRUTH, SKIPPED, Ru
 from pipeline.scores import Scores, scores
 from storage import Kind, Run
 
-RULE = Rule()  # as of `extremal score`
 KEPT_CHAPTERS = 8
 
 _TARGET = ["target", "target_name"]
@@ -86,15 +85,17 @@ class Book:
     Attributes:
         plan: of the first run. pictures: its images.
         classes: the classes of the pairs, sorted. class_of: (N) index of each pair's class.
+        rule: what counts as a hit. root: as given.
     """
 
-    def __init__(self, runs: Sequence[Run], root: str | None) -> None:
-        """`root`: where the images lie now.
+    def __init__(self, runs: Sequence[Run], root: str | None, rule: Rule) -> None:
+        """`root`: where the images lie now; None = where they were.
 
         Raises:
             RunError: a run is damaged, or has no pair of the first.
             DatasetError: the root is not there.
         """
+        self.root, self.rule = root, rule
         self.plan, self.sources = open_sources(runs)
         self.pictures = Pictures(runs[0], self.plan, root)
         for table in runs[0].tables(Kind.FAILURES, ["pair", "stage"]):
@@ -121,13 +122,13 @@ class Book:
         """The pairs of a chapter."""
         return range(int(self._starts[chapter]), int(self._ends[chapter]))
 
-    def chapter_of(self, pair: int) -> int:
-        """The chapter of a pair."""
-        return int(np.searchsorted(self._starts, pair, "right")) - 1
+    def chapters_of(self, pairs: npt.ArrayLike) -> list[int]:
+        """The chapters of some pairs, ascending, each once."""
+        return [int(chapter) for chapter in np.unique(np.searchsorted(self._starts, pairs, "right") - 1)]
 
     def known(self, pair: int) -> Known:
         """What is known of one pair."""
-        chapter = self.chapter_of(pair)
+        (chapter,) = self.chapters_of(pair)
         return self.chapter(chapter)[pair - int(self._starts[chapter])]
 
     def first(self, *kinds: Kind) -> Source | None:
@@ -137,7 +138,7 @@ class Book:
     @cached_property
     def scores(self) -> list[Scores]:
         """The scores of every run."""
-        return [scores(source.run, RULE) for source in self.sources]
+        return [scores(source.run, self.rule) for source in self.sources]
 
     @cached_property
     def names(self) -> list[dict[str, str]]:
@@ -185,7 +186,7 @@ class Book:
     def _add_points(self, source: Source, found: dict[int, Known]) -> None:
         names = self.names[source.number]
         for owners, table in source.tables(Kind.POINTS, _POINTS, list(found)):
-            more = zip(RULE.outcomes(table), RULE.distances(table), strict=True)
+            more = zip(self.rule.outcomes(table), self.rule.distances(table), strict=True)
             for pair, row, (outcome, distance2) in zip(owners, table.to_pylist(), more, strict=True):
                 distance = None if distance2 is None else round(math.sqrt(distance2), 1)
                 point = {**row, "outcome": _LETTER[outcome], "distance": distance}

@@ -44,11 +44,6 @@ class Classes:
         self._examples: Examples = examples(self.run, shown, EXAMPLES) if self.run else {}
         self._pair_of = _first_pairs(book, self._examples)
 
-    @property
-    def has(self) -> dict[str, bool]:
-        """What the overview says of these pages."""
-        return {"similarity": self.similarity is not None, "ablation": self.ablation is not None}
-
     def listing(self, spans: Sequence[Span]) -> dict[str, Any]:
         """What `data/classes.js` holds, from the entries of all pairs."""
         gathered = self._gather(spans)
@@ -92,7 +87,7 @@ class Classes:
         }
 
     def page(self, index: int, spans: Sequence[Span]) -> dict[str, Any]:
-        """What `data/class/NNNNN.js` holds, from the entries of all pairs."""
+        """What `data/class/NNNNN.js` holds, from the entries of its pairs at least."""
         key = self._book.classes[index]
         row = self.channels.get(key, {})
         members = np.flatnonzero(self._book.class_of == index)

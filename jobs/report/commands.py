@@ -7,11 +7,12 @@ from rich.console import Console
 from jobs.report.serve import ADDRESS, Server
 from jobs.report.site import Site
 from jobs.report.write import write_site
+from pipeline.pointing import Rule
 from storage import Run
 from storage.files import join, printable
 
 
-def make_report(uris: Sequence[str], root: str | None, out: str | None, console: Console) -> None:
+def make_report(uris: Sequence[str], root: str | None, rule: Rule, out: str | None, console: Console) -> None:
     """Write the site of some runs; by default into the first of them.
 
     Raises:
@@ -19,7 +20,7 @@ def make_report(uris: Sequence[str], root: str | None, out: str | None, console:
         DatasetError: the root is not there.
         PlaceError: `out` is no folder or URI.
     """
-    site = _site(uris, root, console)
+    site = _site(uris, root, rule, console)
     place = out or join(site.book.run.uri, "report")
     files, size = write_site(site, place, console)
     lost = len(site.book.pictures.unreadable)
@@ -31,20 +32,20 @@ def make_report(uris: Sequence[str], root: str | None, out: str | None, console:
     )
 
 
-def serve_report(uris: Sequence[str], root: str | None, port: int, console: Console) -> None:
+def serve_report(uris: Sequence[str], root: str | None, rule: Rule, port: int, console: Console) -> None:
     """Serve the site of some runs until interrupted.
 
     Raises:
         RunError, DatasetError: as `make_report`.
         ConfigError: the port is taken.
     """
-    with Server(_site(uris, root, console), port) as server:
+    with Server(_site(uris, root, rule, console), port) as server:
         console.print(f"Open http://{ADDRESS}:{server.server_port}/ ; Ctrl-C ends it.")
         server.serve_forever()
 
 
-def _site(uris: Sequence[str], root: str | None, console: Console) -> Site:
-    site = Site([Run.open(uri) for uri in uris], root)
+def _site(uris: Sequence[str], root: str | None, rule: Rule, console: Console) -> Site:
+    site = Site([Run.open(uri) for uri in uris], root, rule)
     if site.book.pictures.reason:
         console.print(f"warning: no pictures: {site.book.pictures.reason}", soft_wrap=True)
     return site

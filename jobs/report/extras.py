@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from jobs.pictures import similarity_map
 from jobs.report.overview import table
-from pipeline.ablation import SHOWN
+from pipeline.ablation_table import SHOWN
 from pipeline.classes import ClassKey
 from pipeline.exemplars import exemplars
 from pipeline.similarity import CLOSEST_COLUMNS, closest_classes

@@ -1,7 +1,7 @@
 """The dataset's images as small pictures, as far as the dataset is still reachable."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import BytesIO
 
@@ -12,7 +12,8 @@ from pipeline.datasets import unreachable
 from storage import Run
 from storage.files import HIDDEN, PlaceError, printable
 from storage.folder import Folder, open_root
-from workers.images import ImageError, image_size, thumbnail
+from workers.errors import ImageError
+from workers.images import image_size, thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Pictures:
     Attributes:
         of_pair: (N) the number of each pair's image.
         reason: why there are no pictures at all; "" if there are.
-        unreadable: numbers of the images that could not be read so far.
+        unreadable: numbers of the images that could not be read so far, and why.
     """
 
     def __init__(self, run: Run, plan: pa.Table, root: str | None) -> None:
@@ -40,7 +41,7 @@ class Pictures:
             paths = paths.unify_dictionaries().combine_chunks()
         self.of_pair: np.ndarray = paths.indices.to_numpy()
         self._paths = paths.dictionary
-        self.unreadable: set[int] = set()
+        self.unreadable: dict[int, str] = {}
         self._folder, self.reason = _open(run, root)
 
     def __len__(self) -> int:
@@ -60,6 +61,13 @@ class Pictures:
         except OSError:
             return None
 
+    def lose(self, found: Mapping[int, str]) -> None:
+        """Note images that cannot be read; a warning tells of each once."""
+        for number, why in found.items():
+            if number not in self.unreadable:
+                self.unreadable[number] = why
+                log.warning("no picture: %s", why)
+
     def try_pairs(self, pairs: Iterable[int]) -> None:
         """Find out which images of some pairs cannot be read."""
         for number in {int(self.of_pair[pair]) for pair in pairs} if self._folder else set():
@@ -77,9 +85,7 @@ class Pictures:
         try:
             small = thumbnail(self._folder, self._paths[number].as_py(), SIDE)
         except (ImageError, OSError) as error:
-            if number not in self.unreadable:
-                log.warning("no picture: %s", printable(str(error)))
-            self.unreadable.add(number)
+            self.lose({number: printable(str(error))})
             raise KeyError(number) from None
         sink = BytesIO()
         small.save(sink, "JPEG", quality=QUALITY)

@@ -14,7 +14,8 @@ from pipeline.pairs import list_or_none
 from storage import Kind, Run, RunError
 from storage.files import HIDDEN
 from storage.folder import open_root
-from workers.images import ImageError, load
+from workers.errors import ImageError
+from workers.images import load
 
 Row = dict[str, Any]
 Runs = str | Run | Sequence[str | Run]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.report.book import RULE, Book, class_label
+from jobs.report.book import Book, class_label
 from jobs.report.pairs import CHUNK, PER_FILE, size_label
 from pipeline.pairs import storable
 from pipeline.report import cell, is_number
@@ -33,7 +33,7 @@ def now() -> str:
     return f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, extremal {version('extremal')}"
 
 
-def overview(book: Book, made: str, has: dict[str, bool]) -> dict[str, Any]:
+def overview(book: Book, made: str) -> dict[str, Any]:
     """What `data/overview.js` holds; see docs/report-data.md.
 
     Raises:
@@ -57,7 +57,7 @@ def overview(book: Book, made: str, has: dict[str, bool]) -> dict[str, Any]:
         "chunk": CHUNK,
         "per_file": PER_FILE,
         "size_label": size_label(book),
-        "has": {"classes": bool(book.classes), "pictures": len(book.pictures) > 0, **has},
+        "has": {"classes": bool(book.classes), "pictures": len(book.pictures) > 0},
     }
 
 
@@ -107,7 +107,7 @@ def _facts(book: Book) -> list[list[str]]:
         "precision": config.get("precision", "float32"),
         "seed": config.get("seed", 0),
         "hardware": _hardware(run),
-        "rule of a hit": RULE,
+        "rule of a hit": book.rule,
         "versions": ", ".join(f"{name} {version}" for name, version in known.items()) or "unknown",
         "configuration": run.manifest["config_hash"][:12],
         "pictures": _pictures(book),

@@ -13,7 +13,8 @@ from jobs.report.material import Absent, Material, Row
 from jobs.report.source import belongs
 from pipeline.masks import draw_masks
 from storage import Kind, Run
-from workers.images import ImageError, decode
+from workers.errors import ImageError
+from workers.images import decode
 
 GROUND = 0.7  # brightness of what stands for a missing image below a mask
 NAME_LETTERS = 40  # so that the score after a long name is not cut

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from jobs.report.site import Site
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from storage import RunError
 from storage.files import printable
 

@@ -3,11 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from jobs.report.book import Book
 from jobs.report.classes import Classes, channel_path, picture_path
@@ -23,6 +26,7 @@ from jobs.report.pairs import (
     pair_inversions,
 )
 from jobs.report.tiles import strip_cells, strips
+from pipeline.pointing import Rule
 from storage import Kind, Run
 
 GROUP = 32  # pictures, or pages of classes, that are written together
@@ -51,17 +55,20 @@ class Site:
     damaged.
     """
 
-    def __init__(self, runs: Sequence[Run], root: str | None = None) -> None:
+    WHOLE = 2  # the first stage whose parts need the entries of all pairs
+
+    def __init__(self, runs: Sequence[Run], root: str | None = None, rule: Rule | None = None) -> None:
         """The first run decides the pairs, the others add to them.
 
         Args:
             root: where the images lie now; None = where they were.
+            rule: what counts as a hit; the protocol's by default.
 
         Raises:
             RunError: a run is damaged, or has no pair of the first.
             DatasetError: the root is not there.
         """
-        self.book = Book(runs, root)
+        self.book = Book(runs, root, rule or Rule())
         self._made = now()
         self._entries: dict[int, Entries] = {}
         self._pages = {
@@ -138,23 +145,29 @@ class Site:
         """What the pages of classes need."""
         return Classes(self.book)
 
+    def learn(self, part: Part, found: Entries | None, unreadable: Mapping[int, str]) -> None:
+        """What another process found when it made a part."""
+        if found is not None:
+            self._entries[part.number] = found
+        self.book.pictures.lose(unreadable)
+
     def entries(self, chapter: int) -> Entries:
         """The index of a chapter's pairs, which is kept."""
         if chapter not in self._entries:
             self._entries[chapter] = entries(self.book, chapter)
         return self._entries[chapter]
 
-    def _spans(self, start: int, stop: int) -> list[tuple[int, Entries]]:
-        """The entries of the chapters over pairs [start, stop), with the first pair of each."""
+    def _spans(self, pairs: npt.ArrayLike) -> list[tuple[int, Entries]]:
+        """The entries of the chapters of some pairs, with the first pair of each."""
         book = self.book
-        chapters = range(book.chapter_of(start), book.chapter_of(stop - 1) + 1) if stop > start else range(0)
+        chapters = book.chapters_of(pairs)
         return [(book.pairs_of(chapter).start, self.entries(chapter)) for chapter in chapters]
 
     def _index(self, match: re.Match[str]) -> bytes:
         start = int(match[1]) * CHUNK
         if start >= self.book.plan.num_rows:
             raise KeyError(match[0])
-        spans = self._spans(start, min(start + CHUNK, self.book.plan.num_rows))
+        spans = self._spans(np.arange(start, min(start + CHUNK, self.book.plan.num_rows)))
         return script(match[0], index(self.book, start, spans))
 
     def _pairs(self, match: re.Match[str]) -> bytes:
@@ -167,13 +180,14 @@ class Site:
         number = int(match[1])
         if number >= len(self.book.classes):
             raise KeyError(match[0])
-        return script(match[0], self.classes.page(number, self._spans(0, self.book.plan.num_rows)))
+        spans = self._spans(np.flatnonzero(self.book.class_of == number))
+        return script(match[0], self.classes.page(number, spans))
 
     def _all_classes(self, match: re.Match[str]) -> bytes:
-        return script(match[0], self.classes.listing(self._spans(0, self.book.plan.num_rows)))
+        return script(match[0], self.classes.listing(self._spans(np.arange(self.book.plan.num_rows))))
 
     def _overview(self, match: re.Match[str]) -> bytes:
-        return script(match[0], overview(self.book, self._made, self.classes.has))
+        return script(match[0], overview(self.book, self._made))
 
     def _picture(self, match: re.Match[str]) -> bytes:
         number = int(match[1])

@@ -1,21 +1,29 @@
-"""The site as files, in a folder or below a URI."""
+"""The site as files, in a folder or below a URI, made by processes side by side."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
-from threading import Lock
+from threading import Thread
 
 import pyarrow.fs as pafs
-import torch
 from rich.console import Console
 
+from jobs.report.pairs import Entries
 from jobs.report.site import Part, Site
+from pipeline.pointing import Rule
 from pipeline.progress import ProgressReport
-from storage import RunError
+from storage import Run, RunError
 from storage.files import open_filesystem, printable, write_bytes
 
-WRITERS = 2  # threads: one writes or waits for the store while the other computes; more only fight
+# Threads would fight for the interpreter: two of them take twice the time of one. 200 MB each.
+WRITERS = min(4, os.cpu_count() or 1)
 
 
 class _Folder:
@@ -24,43 +32,114 @@ class _Folder:
     def __init__(self, out: str) -> None:
         self._filesystem, self._root = open_filesystem(out)
         self._made: set[str] = set()
-        self._lock = Lock()
 
     def write(self, path: str, content: bytes) -> None:
         target = f"{self._root}/{path}"
         folder = str(PurePosixPath(target).parent)
-        with self._lock:
-            # An object store has no folders; making one would cost a request.
-            if folder not in self._made and isinstance(self._filesystem, pafs.LocalFileSystem):
-                self._filesystem.create_dir(folder, recursive=True)
-            self._made.add(folder)
+        # An object store has no folders; making one would cost a request.
+        if folder not in self._made and isinstance(self._filesystem, pafs.LocalFileSystem):
+            self._filesystem.create_dir(folder, recursive=True)
+        self._made.add(folder)
         write_bytes(self._filesystem, target, content, durable=False)
 
 
-def _write_all(site: Site, parts: Sequence[Part], folder: _Folder) -> Iterator[tuple[Part, list[int]]]:
-    """Write parts side by side; yields each with the sizes of its files when it is there."""
-    with ThreadPoolExecutor(WRITERS) as pool:
-        futures = {pool.submit(_write, site, part, folder): part for part in parts}
+@dataclass(frozen=True)
+class _Order:
+    """What a process needs to make its own site, the same as that of the process that orders it."""
+
+    uris: Sequence[str]
+    root: str | None
+    rule: Rule
+    names: list[dict[str, str]]
+    out: str
+
+    @classmethod
+    def of(cls, site: Site, out: str) -> "_Order":
+        book = site.book
+        return cls([source.run.uri for source in book.sources], book.root, book.rule, book.names, out)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What came of a part: sizes of its files, and what others need to know of it."""
+
+    sizes: list[int]
+    entries: Entries | None
+    unreadable: dict[int, str]
+
+
+class _Writer:
+    """Writes parts of a site."""
+
+    def __init__(self, site: Site, folder: _Folder) -> None:
+        self._site, self._folder = site, folder
+
+    def write(self, part: Part, unreadable: Iterable[int]) -> _Written:
+        """`unreadable`: images that any process has found to be so."""
+        site, pictures = self._site, self._site.book.pictures
+        pictures.lose(dict.fromkeys(unreadable, ""))
+        known = {*pictures.unreadable}
+        sizes = []
+        for path in site.part_paths(part):
+            try:
+                content = site[path]
+            except KeyError:
+                if part.name != "pictures":
+                    raise
+                continue  # an image that cannot be read; the overview counts it
+            self._folder.write(path, content)
+            sizes.append(len(content))
+        found = {number: why for number, why in pictures.unreadable.items() if number not in known}
+        return _Written(sizes, site.entries(part.number) if part.name == "chapter" else None, found)
+
+
+# ---- in a process of its own --------------------------------------------------------------------
+
+_writers: list[_Writer] = []  # the one of this process
+
+
+def _begin(order: _Order) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that orders hears it too, and ends this one
+    Thread(target=_end_with_parent, daemon=True).start()
+    logging.getLogger("jobs.report.images").disabled = True  # that process tells of lost images
+    site = Site([Run.open(uri) for uri in order.uris], order.root, order.rule)
+    site.book.names = order.names  # counting them takes a pass over the run
+    _writers.append(_Writer(site, _Folder(order.out)))
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write(part: Part, unreadable: frozenset[int]) -> _Written:
+    return _writers[0].write(part, unreadable)
+
+
+# ---- in the process that orders -----------------------------------------------------------------
+
+
+def _write_all(site: Site, order: _Order) -> Iterator[tuple[Part, _Written]]:
+    """Write all parts; yields each with what came of it when it is there."""
+    # No fork: threads of pyarrow and of the store's client would be lost in it.
+    context = multiprocessing.get_context("spawn")
+    own = _Writer(site, _Folder(order.out))
+    with ProcessPoolExecutor(WRITERS, context, _begin, (order,)) as pool:
         try:
-            for future in as_completed(futures):
-                yield futures.pop(future), future.result()
+            for stage, parts in groupby(site.parts(), key=lambda part: part.stage):
+                lost = frozenset(site.book.pictures.unreadable)
+                if stage >= Site.WHOLE:  # needs what this process knows of all pairs, and is little work
+                    yield from ((part, own.write(part, ())) for part in parts)
+                    continue
+                futures = {pool.submit(_write, part, lost): part for part in parts}
+                for future in as_completed(futures):
+                    yield futures.pop(future), future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _write(site: Site, part: Part, folder: _Folder) -> list[int]:
-    sizes = []
-    for path in site.part_paths(part):
-        try:
-            content = site[path]
-        except KeyError:
-            if part.name != "pictures":
-                raise
-            continue  # an image that cannot be read; the overview counts it
-        folder.write(path, content)
-        sizes.append(len(content))
-    return sizes
 
 
 def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
@@ -73,21 +152,22 @@ def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
         RunError: the folder cannot be written, or a shard is damaged.
         PlaceError: `out` is no folder or URI.
     """
-    torch.set_num_threads(1)  # the writers share the cores already
-    parts = site.parts()
-    _ = site.book.names, site.classes  # by one thread, before all need them
-    progress = ProgressReport(sum(part.files for part in parts), 0, console, "files")
+    progress = ProgressReport(sum(part.files for part in site.parts()), 0, console, "files")
     files = written = 0
     try:
-        folder = _Folder(out)
         with progress:
-            for _, stage in groupby(parts, key=lambda part: part.stage):
-                for part, sizes in _write_all(site, list(stage), folder):
-                    files, written = files + len(sizes), written + sum(sizes)
-                    lost = part.files - len(sizes) if part.name == "pictures" else 0
-                    progress.add(part.files, lost)
+            for part, found in _write_all(site, _Order.of(site, out)):
+                site.learn(part, found.entries, found.unreadable)
+                files, written = files + len(found.sizes), written + sum(found.sizes)
+                lost = part.files - len(found.sizes) if part.name == "pictures" else 0
+                progress.add(part.files, lost)
     except OSError as error:
         raise RunError(
             f"Cannot write {printable(out)}: {error}. Check permissions and free space."
+        ) from error
+    except BrokenProcessPool as error:
+        raise RunError(
+            "A process that writes the report was ended, perhaps for want of memory: each takes some "
+            f"200 MB, and {WRITERS} run. Give the same command again."
         ) from error
     return files, written

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workers.errors import LayerError
 from workers.points import Smooth
 from workers.saliency.batch import Batch, Maps, Method
 from workers.saliency.trace import ACTIVATIONS, INPUT, Rules, Trace, read, record, relu_call, trial
-from workers.split import LayerError
 
 # A ReLU may be written like this, but so may be anything.
 CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, Tensor.clip, F.threshold}

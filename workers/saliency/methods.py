@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
+from workers.errors import LayerError
 from workers.networks import Network
 from workers.saliency.batch import Batch, Maps, Method
 from workers.saliency.channel import CHANNEL
@@ -22,7 +23,6 @@ from workers.saliency.gradients import (
 from workers.saliency.layers import layers_of
 from workers.saliency.occlusion import OCCLUSION
 from workers.saliency.rise import RISE
-from workers.split import LayerError
 
 METHODS: Mapping[str, Method] = {
     "gradient": GRADIENT,

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from workers.errors import LayerError
 from workers.networks import pool_logits
 from workers.saliency.batch import Batch, Maps
-from workers.split import TOLERANCE, LayerError
+from workers.split import TOLERANCE
 
 INPUT = ""  # no layer is called so
 

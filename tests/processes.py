@@ -69,7 +69,7 @@ def wait_for_a_shard(out: Path | str, process: "subprocess.Popen[str]") -> Run:
 
 def below(pid: int) -> dict[int, str]:
     """A process and all that descend from it: process -> its command line."""
-    lines = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True).splitlines()
+    lines = subprocess.check_output(["ps", "-ww", "-eo", "pid=,ppid=,args="], text=True).splitlines()
     table = {int(process): (int(parent), args) for process, parent, args in (x.split(None, 2) for x in lines)}
     found = {pid}
     while more := {process for process, (parent, _) in table.items() if parent in found} - found:

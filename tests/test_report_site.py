@@ -3,7 +3,12 @@
 import http.client
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import combinations
@@ -17,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from helpers import row, rows
 from PIL import Image
+from processes import EXTREMAL, below, start
 from pycocotools import mask as coco_mask
 from rich.console import Console
 from typer.testing import CliRunner
@@ -515,3 +521,91 @@ def test_commands(two: list[Run], tmp_path: Path) -> None:
     result = runner.invoke(app, ["report", two[0].uri, "--out", str(tmp_path / "file")])
     assert result.exit_code == 2
     assert "Cannot write" in result.output
+
+
+# ---- processes ------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """The processes that write, once there is one."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [child for child, line in below(pid).items() if "spawn_main" in line]
+        if found:
+            return found
+        time.sleep(0.02)
+    pytest.fail("no process writes the report")
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def writing(two: list[Run], tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    process = start([*EXTREMAL, "report", two[0].uri], tmp_path / "site")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_command_of_a_report_imports_neither_torch_nor_ray(two: list[Run], tmp_path: Path) -> None:
+    """The two would be four fifths of the memory of each process."""
+    code = (
+        "import sys, jobs.cli, typer.testing\n"
+        f"command = ['report', {two[0].uri!r}, '--out', {str(tmp_path / 'site')!r}]\n"
+        "if __name__ == '__main__':\n"
+        "    result = typer.testing.CliRunner().invoke(jobs.cli.app, command)\n"
+        "    print(result.exit_code, {'torch', 'torchvision', 'ray'} & set(sys.modules))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    found = subprocess.check_output([sys.executable, str(script)], text=True)
+    assert found == "0 set()\n"
+
+
+def test_writers_end_with_a_killed_command(writing: "subprocess.Popen[str]") -> None:
+    found = children(writing.pid)
+    writing.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not all(map(gone, found)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_lost_writer_ends_the_command_with_a_message(writing: "subprocess.Popen[str]") -> None:
+    os.kill(children(writing.pid)[0], signal.SIGKILL)
+    output = writing.communicate(timeout=60)[0]
+    assert writing.returncode == 2
+    assert "was ended" in output
+    assert "Traceback" not in output
+
+
+def test_an_interrupted_report_says_so(writing: "subprocess.Popen[str]") -> None:
+    children(writing.pid)
+    os.killpg(writing.pid, signal.SIGINT)
+    output = writing.communicate(timeout=60)[0]
+    assert writing.returncode == 130
+    assert "stopped. The same command writes the pages again." in output
+    assert "Traceback" not in output
+
+
+def test_an_image_that_a_writer_cannot_read_is_told_once(two: list[Run], tmp_path: Path) -> None:
+    command = [*EXTREMAL, "report", two[0].uri, "--out", str(tmp_path / "site")]
+    output = subprocess.run(command, text=True, capture_output=True, check=True).stderr
+    assert output.count("no picture: ") == 1
+
+
+def test_hits_follow_the_rule_that_is_asked_for(two: list[Run], tmp_path: Path) -> None:
+    strict = load(Site(two, rule=Rule(0.0))["data/index-000.js"])["hits"]["rise"]
+    kind = load(Site(two)["data/index-000.js"])["hits"]["rise"]
+    assert strict != kind
+    result = CliRunner().invoke(
+        app, ["report", *(run.uri for run in two), "--tolerance", "0", "--out", str(tmp_path / "site")]
+    )
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "site", "index-000")["hits"]["rise"] == strict
+    assert ["rule of a hit", str(Rule(0.0))] in read(tmp_path / "site", "overview")["facts"]

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.report.book import Book, class_label
-from jobs.report.extras import Examples, ablation, examples, similarity
 from jobs.report.pairs import Entries, size_label
 from jobs.report.source import Row, belongs
 from pipeline.classes import CLASS_CHANNELS, ClassKey, class_channels
@@ -18,6 +17,7 @@ SHOWN_PAIRS = 60
 TOP = 10  # channels of a class
 EXAMPLES = 9  # images of a channel
 
+Examples = dict[int, list[tuple[str, str, float]]]  # by channel: image, class, activation
 Span = tuple[int, Entries]  # the first pair of some entries, and they
 
 
@@ -31,6 +31,8 @@ class Classes:
     """
 
     def __init__(self, book: Book) -> None:
+        from jobs.report import extras  # matplotlib and scipy, which those who write pairs do without
+
         self._book = book
         source = book.first(Kind.CHANNEL)
         self.run: Run | None = source.run if source else None
@@ -38,10 +40,10 @@ class Classes:
         rows = table.to_pylist()
         self.channels: dict[ClassKey, Row] = {(row["class_id"], row["class_name"]): row for row in rows}
         self.picture_of = _channel_pictures(book, self.run)
-        self.similarity = similarity(table, {key: i for i, key in enumerate(book.classes)})
-        self.ablation = ablation(self.run) if self.run else None
+        self.similarity = extras.similarity(table, {key: i for i, key in enumerate(book.classes)})
+        self.ablation = extras.ablation(self.run) if self.run else None
         shown = sorted({channel for row in rows for channel, _, _ in _channels(row)})
-        self._examples: Examples = examples(self.run, shown, EXAMPLES) if self.run else {}
+        self._examples: Examples = extras.examples(self.run, shown, EXAMPLES) if self.run else {}
         self._pair_of = _first_pairs(book, self._examples)
 
     def listing(self, spans: Sequence[Span]) -> dict[str, Any]:

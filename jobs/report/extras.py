@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.pictures import similarity_map
+from jobs.report.classes import Examples
 from jobs.report.overview import table
 from pipeline.ablation_table import SHOWN
 from pipeline.classes import ClassKey
@@ -15,9 +16,6 @@ from pipeline.similarity import CLOSEST_COLUMNS, closest_classes
 from pipeline.similarity import similarity as similarity_of
 from storage import Run, RunError
 from storage.files import exists
-
-Examples = dict[int, list[tuple[str, str, float]]]
-
 
 CLOSEST_SHOWN = 50
 

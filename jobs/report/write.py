@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -99,7 +100,6 @@ _writers: list[_Writer] = []  # the one of this process
 
 
 def _begin(order: _Order) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that orders hears it too, and ends this one
     Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("jobs.report.images").disabled = True  # that process tells of lost images
     site = Site([Run.open(uri) for uri in order.uris], order.root, order.rule)
@@ -122,6 +122,16 @@ def _write(part: Part, unreadable: frozenset[int]) -> _Written:
 # ---- in the process that orders -----------------------------------------------------------------
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started meanwhile never hear Ctrl-C; this one does, afterwards, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _write_all(site: Site, order: _Order) -> Iterator[tuple[Part, _Written]]:
     """Write all parts; yields each with what came of it when it is there."""
     # No fork: threads of pyarrow and of the store's client would be lost in it.
@@ -134,7 +144,8 @@ def _write_all(site: Site, order: _Order) -> Iterator[tuple[Part, _Written]]:
                 if stage >= Site.WHOLE:  # needs what this process knows of all pairs, and is little work
                     yield from ((part, own.write(part, ())) for part in parts)
                     continue
-                futures = {pool.submit(_write, part, lost): part for part in parts}
+                with _deaf():
+                    futures = {pool.submit(_write, part, lost): part for part in parts}
                 for future in as_completed(futures):
                     yield futures.pop(future), future.result()
         except BaseException:

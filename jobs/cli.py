@@ -664,7 +664,8 @@ def finetune(
     "- `area-growth` masks and their share of the full score as bars (5); a spatial run\n"
     "- `channel-curve` score against number of channels, with the saliency of eq. 11 (8); a channel run\n"
     "- `inversion-difference` inversions of all and of a* channels (9); an inversion run, a channel run\n"
-    "- `channels-of-classes` mean masks, inversions, exciting images (10); a channel run, inversions\n\n"
+    "- `channels-of-classes` mean masks, inversions, exciting images (10); a channel run, inversions\n"
+    "- `inversions-of-classes` a contact sheet: channels and images by class; inversions, a channel run\n\n"
     "Several runs of one dataset are joined by image and class; pairs are those of the first. "
     "`from jobs.report import masks_of_areas` and so on return matplotlib figures."
 )

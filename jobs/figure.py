@@ -16,7 +16,10 @@ PER_PAIR = {
     "channel-curve": figures.channel_curve,
     "inversion-difference": figures.inversion_difference,
 }
-PER_CLASS = {"channels-of-classes": figures.channels_of_classes}
+PER_CLASS = {
+    "channels-of-classes": figures.channels_of_classes,
+    "inversions-of-classes": figures.inversions_of_classes,
+}
 SUFFIXES = (".png", ".pdf")
 
 

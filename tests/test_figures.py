@@ -28,6 +28,7 @@ from jobs.report import (
     channels_of_classes,
     compare_methods,
     inversion_difference,
+    inversions_of_classes,
     masks_of_areas,
     save,
     score_curve,
@@ -176,6 +177,9 @@ def notes(figure: Figure) -> list[str]:
 
 def titles(figure: Figure) -> list[str]:
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+PAIRS, CHANNELS = {"subject": "pairs"}, {"subject": "channels"}
 
 
 def full_masks(i: int) -> np.ndarray:
@@ -349,6 +353,29 @@ def test_channels_of_classes(channel: Run, images: Path, tmp_path: Path) -> None
         np.testing.assert_allclose(shown(axis), pixels_of(images, int(i)), atol=1e-6)
     assert notes(figure) == ["no pair of this class has an a*"]
     assert titles(channels_of_classes(channel, classes=[2]))[0] == f"{HOSTILE} (n = 1)"
+
+
+def test_contact_sheet_of_classes(channel: Run, images: Path, tmp_path: Path) -> None:
+    masks = np.array([channel_row(i)["masks"].reshape(3, 4)[1] for i in range(4)], float)
+    star = int(masks[0].argmax())
+    pictures = [RNG.integers(0, 256, (20, 20, 3)).astype(np.uint8) for _ in range(5)]
+    made = {i: {Kind.INVERSION: [{"image": png(pictures[i]), "cosine": 0.5}]} for i in (0, 3)}
+    of_pairs = make(tmp_path / "pairs", Kind.INVERSION, [0, 1, 3], made, channel, inversion=PAIRS)
+    mine = {0: {Kind.INVERSION: [{"layer": "block4", "channel": star, "image": png(pictures[4])}]}}
+    of_channels = make(tmp_path / "channels", Kind.INVERSION, [0], mine, channel, inversion=CHANNELS)
+    figure = inversions_of_classes([channel, of_channels, of_pairs], classes=["cat", "dog"], root=str(images))
+    assert len(figure.axes) == 2 * (2 + 2 * 2)
+    assert titles(figure)[0] == f"top: channel {star}"
+    np.testing.assert_allclose(shown(figure.axes[0]), pictures[4] / 255, atol=1e-6)
+    for axis, picture in zip(figure.axes[2:6:2], (0, 3), strict=True):
+        np.testing.assert_allclose(shown(axis), pixels_of(images, picture), atol=1e-6)
+    for axis, picture in zip(figure.axes[3:6:2], (0, 3), strict=True):
+        np.testing.assert_allclose(shown(axis), pictures[picture] / 255, atol=1e-6)
+        assert axis.get_title() == "cosine 0.50"
+    assert any(note.startswith("not computed yet in") for note in notes(figure))  # the dog's
+    assert len(inversions_of_classes(of_pairs, classes=["cat"], root=str(images)).axes) == 2 * 2
+    with pytest.raises(RunError, match="needs inversions of pairs"):
+        inversions_of_classes([channel, of_channels])
 
 
 def test_an_image_counts_once_among_those_that_excite_a_channel(images: Path, tmp_path: Path) -> None:

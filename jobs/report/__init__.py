@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         channels_of_classes,
         compare_methods,
         inversion_difference,
+        inversions_of_classes,
         masks_of_areas,
         score_curve,
     )
@@ -27,6 +28,7 @@ __all__ = [
     "channels_of_classes",
     "compare_methods",
     "inversion_difference",
+    "inversions_of_classes",
     "masks_of_areas",
     "save",
     "score_curve",

@@ -1,4 +1,4 @@
-"""The layouts of the paper's Figures 1, 2, 3, 5, 8, 9 and 10, drawn from the store alone.
+"""The layouts of the paper's Figures 1, 2, 3, 5, 8, 9 and 10, and a contact sheet, from the store alone.
 
 Every function takes runs of one dataset, by URI or opened: pairs are those of the first run, and the others
 are joined to them by image and class. What a pair lacks is said in its panel; the rest is drawn.
@@ -31,7 +31,7 @@ from jobs.pictures import (
     plain,
     sheet,
 )
-from jobs.report.material import SHOWN, Absent, Material, Row, Runs, choose
+from jobs.report.material import SHOWN, Absent, ClassKey, Material, Row, Runs, choose
 from jobs.report.panels import (
     Sweep,
     channel_curves,
@@ -40,6 +40,7 @@ from jobs.report.panels import (
     extremal_panel,
     image_panel,
     inversion_panels,
+    inverted,
     map_panel,
     name_of,
     or_note,
@@ -48,6 +49,7 @@ from jobs.report.panels import (
     sweep_of,
     visualized,
 )
+from jobs.report.source import subject_of
 from pipeline.classes import class_channels
 from pipeline.exemplars import exemplars
 from storage import Kind, RunError
@@ -56,6 +58,7 @@ Chosen = Sequence[int | str] | None
 
 SATURATION = 1.25  # of the bars of Figure 5: a quarter above the whole image's score
 EXAMPLES = 4  # images that excite a channel
+PICTURES = 3  # pairs of a class on the contact sheet
 
 
 def masks_of_areas(
@@ -170,6 +173,46 @@ def channels_of_classes(runs: Runs, classes: Chosen = None, root: str | None = N
         inversion = or_note(f"channel {star}", visualized, material, run, star)
         draw_row(axes_row[1:], [inversion, *exciting(material, run, examples, star)])
     return figure
+
+
+def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None = None) -> Figure:
+    """A contact sheet: of each class the inversions of its channels, then images beside their own inversions.
+
+    Needs an inversion run of pairs, of which the first few of each class are shown. The channels are the
+    largest of the class's mean mask and the most specific one; they need a channel run and its inversions of
+    channels, and are left out without one.
+    """
+    material = Material.of(runs, root, Kind.INVERSION)
+    of_pairs = [run for run in material.of_kind(Kind.INVERSION) if subject_of(run) == "pairs"]
+    if not of_pairs:
+        raise RunError("This figure needs inversions of pairs: add a run of --method inversion.")
+    shown = Material((of_pairs[0],), root)
+    plan = of_pairs[0].plan(["class_id", "class_name"])
+    there = sorted(set(zip(plan["class_id"].to_pylist(), plan["class_name"].to_pylist(), strict=True)))
+    channels = _channels_by_class(material)
+    rows = []
+    for key in there if classes is None else choose(there, classes):
+        panels = [*channels.get(key, [])]
+        for pair in shown.pairs(None, [key[0]])[:PICTURES]:
+            image = image_panel(material, of_pairs[0], pair, name_of(pair))
+            panels += [image, or_note("inversion", inverted, shown, pair)]
+        rows.append(panels)
+    return sheet(rows)
+
+
+def _channels_by_class(material: Material) -> dict[ClassKey, list[Panel]]:
+    """Inversions of the largest and of the most specific channel of each class of the first channel run."""
+    found: dict[ClassKey, list[Panel]] = {}
+    for run in material.of_kind(Kind.CHANNEL)[:1]:
+        for row in class_channels(run, 1).to_pylist():
+            first = {kind: (row[f"{kind}_channels"] or [None])[0] for kind in ("top", "specific")}
+            found[row["class_id"], row["class_name"]] = [
+                Panel(kind, note="no pair of this class has an a*")
+                if channel is None
+                else or_note(f"{kind}: channel {channel}", visualized, material, run, channel, f"{kind}: ")
+                for kind, channel in first.items()
+            ]
+    return found
 
 
 def _sweeps(material: Material, pairs: Chosen, classes: Chosen) -> list[Sweep | Panel]:

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from jobs.report.book import SIZES, Book, Known
-from jobs.report.source import Row, Source
+from jobs.report.source import Row, Source, subject_of
 from jobs.report.tiles import strip_cells, tile_list
 from storage import Kind
 
@@ -267,7 +267,7 @@ def _energy_removed(whole: list[float], masked: list[float]) -> list[list[str]]:
 def pair_inversions(book: Book) -> Source | None:
     """The first run of inversions of pairs; those of channels are no pair's."""
     of_kind = (source for source in book.sources if source.run.kind == Kind.INVERSION)
-    return next((s for s in of_kind if s.run.manifest["config"]["inversion"]["subject"] == "pairs"), None)
+    return next((source for source in of_kind if subject_of(source.run) == "pairs"), None)
 
 
 def inversion_path(pair: int, masked: bool = False) -> str:

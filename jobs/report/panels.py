@@ -171,8 +171,18 @@ def inversion_panels(material: Material, pair: Row) -> list[Panel]:
     ]
 
 
-def visualized(material: Material, channels: Run, channel: int) -> Panel:
-    """The inversion of a single channel of a channel run.
+def inverted(material: Material, pair: Row) -> Panel:
+    """The inversion of a pair's whole activations.
+
+    Raises:
+        Absent: there is none.
+    """
+    _, row = material.rows(Kind.INVERSION, pair)[0]
+    return Panel(f"cosine {row['cosine']:.2f}", _png(row["image"]))
+
+
+def visualized(material: Material, channels: Run, channel: int, before: str = "") -> Panel:
+    """The inversion of a single channel of a channel run; `before` begins its title.
 
     Raises:
         Absent: no run has it.
@@ -183,7 +193,7 @@ def visualized(material: Material, channels: Run, channel: int) -> Panel:
                 if channel in (there := table["channel"].to_pylist()):
                     place = there.index(channel)
                     image = run.shard_table(shard, Kind.INVERSION)["image"][place].as_py()
-                    return Panel(f"channel {channel}", _png(image))
+                    return Panel(f"{before}channel {channel}", _png(image))
     raise Absent("no inversion of this channel in the runs given")
 
 

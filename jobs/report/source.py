@@ -82,6 +82,11 @@ def preprocess_of(run: Run) -> Preprocess:
     return Preprocess(model["resize"], model["crop"], *numbers, model["interpolation"], model["antialias"])
 
 
+def subject_of(inversions: Run) -> str:
+    """What an inversion run inverts: `pairs` or `channels`."""
+    return str(inversions.manifest["config"]["inversion"]["subject"])
+
+
 def belongs(inversions: Run, channels: Run | None) -> bool:
     """Whether inversions are of that channel run: another network's layer may have the same name."""
     return channels is None or inversions.manifest["data"].get("channels") == channels.manifest["config_hash"]

@@ -441,6 +441,10 @@ def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
     assert page["a_star"] == {"label": "channels", "sizes": [1, 2], "counts": [0, 2], "none": 0}
     top = page["channels"][0]
     assert (top["channel"], top["kind"], top["value"], top["picture"]) == (1, "top", 1, "channels/00001.png")
+    alone = Site([runs[2]])  # the pairs of which are channels
+    assert "inversions/000000.png" in set(alone.paths())
+    assert alone["inversions/000000.png"] == b"png 11"
+    assert load(alone["data/pairs/00000.js"])["pairs"][0]["inversion"]["whole"] == "inversions/000000.png"
     levels = np.asarray(Image.open(BytesIO(site[strip_path(0)])))[1:-1, 1:-1]
     np.testing.assert_array_equal(levels, [[0, 32], [63, 0]])  # eq. 11 over its largest value, none below 0
 

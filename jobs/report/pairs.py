@@ -265,9 +265,9 @@ def _energy_removed(whole: list[float], masked: list[float]) -> list[list[str]]:
 
 
 def pair_inversions(book: Book) -> Source | None:
-    """The first run of inversions of pairs; those of channels are no pair's."""
+    """The first run of inversions of the report's pairs, which are channels if the first run says so."""
     of_kind = (source for source in book.sources if source.run.kind == Kind.INVERSION)
-    return next((source for source in of_kind if subject_of(source.run) == "pairs"), None)
+    return next((one for one in of_kind if one.number == 0 or subject_of(one.run) == "pairs"), None)
 
 
 def inversion_path(pair: int, masked: bool = False) -> str:

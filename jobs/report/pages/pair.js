@@ -120,9 +120,15 @@ function pointTable(pair) {
 function inversion(pair) {
   if (!pair.inversion) return null;
   const { whole, masked, numbers } = pair.inversion;
-  const figure = (src, text, alt) => h("figure", {}, h("img", { class: "inverted", src, alt, loading: "lazy" }), h("figcaption", {}, text));
+  const image = (src, alt) => h("img", { class: "inverted", src, alt, loading: "lazy" });
+  const figure = (src, text, alt) => h("figure", {}, image(src, alt), h("figcaption", {}, text));
   const figures = [figure(whole, "whole image", `Inversion of the features of the whole image, ${pair.class_name}`)];
-  if (masked) figures.push(figure(masked, "masked channels", `Inversion of the masked features, ${pair.class_name}`));
+  if (masked) {
+    figures.push(figure(masked, "masked channels", `Inversion of the masked features, ${pair.class_name}`));
+    // The browser subtracts the one from the other: no file is needed.
+    const both = h("div", { class: "difference" }, image(whole, "What differs between the two inversions"), image(masked, ""));
+    figures.push(h("figure", {}, both, h("figcaption", {}, "difference")));
+  }
   return section("Feature inversion", "", h("div", { class: "beside" }, figures), numbers.length ? facts(numbers) : null);
 }
 

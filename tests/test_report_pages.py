@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from handmade_site import AREAS, CELLS, CLASSES, HOSTILE, Value, make_large_site, make_site, numbered
-from PIL import Image
+from PIL import Image, ImageChops
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
@@ -298,6 +298,19 @@ def test_a_tile_shows_its_own_cells_in_its_region(made: tuple[Path, Value], open
     for x in (left - 3, right + 3):
         assert np.abs(seen[high // 2, int(x)] - (255, 0, 60)).max() > 20
         assert np.abs(seen[high // 2, int(x)] - (0, 255, 60)).max() > 20
+
+
+def test_inversions_are_subtracted_pixel_by_pixel(made: tuple[Path, Value], open_page: Open) -> None:
+    page = open_page("pair.html?i=0")
+    both = page.locator(".difference")
+    both.scroll_into_view_if_needed()
+    loaded = "() => [...document.querySelectorAll('.difference img')].every((image) => image.naturalWidth)"
+    page.wait_for_function(loaded)
+    seen = Image.open(BytesIO(both.screenshot())).convert("RGB")
+    one, other = (Image.open(made[0] / f"channels/0000{i}.png").convert("RGB") for i in (0, 1))
+    expected = np.array(ImageChops.difference(one, other).resize(seen.size), float)
+    assert expected.std() > 20  # it is no plain picture
+    assert np.abs(np.array(seen, float) - expected).mean() < 5
 
 
 def test_the_curve_is_drawn_where_its_numbers_are(made: tuple[Path, Value], open_page: Open) -> None:

@@ -22,6 +22,8 @@ from workers.images import Preprocess
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.similarity import Similarity
+
 DPI = 200
 NAMED = 60  # classes up to which a map of classes has their names
 SIDE = 2.2  # of a picture, inches
@@ -209,12 +211,13 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return encode(figure, "png")
 
 
-def similarity_map(cosine: np.ndarray, names: Sequence[str]) -> bytes:
+def similarity_map(found: "Similarity") -> bytes:
     """A PNG of a class-by-class similarity in PuOr, which reads for colour-blind eyes too; white is 0.
 
-    Args:
-        cosine: (C,C) in [-1,1], in the order of drawing. names: (C), drawn if at most NAMED.
+    The classes are in clustered order, and named if they are at most NAMED.
     """
+    names = [name or str(number) for number, name in (found.classes[i] for i in found.order)]
+    cosine = found.cosine[np.ix_(found.order, found.order)]
     side = max(6.0, 3 + 0.16 * min(len(names), NAMED))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis: Axes = figure.subplots()

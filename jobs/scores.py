@@ -1,6 +1,5 @@
 """Scores of a run: computed from the store, printed, and written into the run as Parquet and CSV."""
 
-import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
@@ -60,9 +59,8 @@ def _similarity(run: Run, classes: pa.Table, console: Console) -> list[str]:
     closest = closest_classes(found)
     title = f"The closest of {len(found.classes)} classes: cosine of the mean masks less their mean"
     print_table(closest.slice(0, CLOSEST_SHOWN), title, CLOSEST_COLUMNS, console)
-    names = [found.classes[i][1] or str(found.classes[i][0]) for i in found.order]
-    picture = similarity_map(found.cosine[np.ix_(found.order, found.order)], names)
-    return [run.write_scores("similarity", closest), run.write_score("similarity.png", picture)]
+    picture = run.write_score("similarity.png", similarity_map(found))
+    return [run.write_scores("similarity", closest), picture]
 
 
 def _layer(run: Run) -> str:

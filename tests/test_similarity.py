@@ -13,7 +13,7 @@ from scipy.spatial.distance import cosine as cosine_distance
 
 from jobs.pictures import NAMED, similarity_map
 from pipeline.classes import CLASS_CHANNELS
-from pipeline.similarity import CLOSEST, CLOSEST_CLASSES, closest_classes, similarity
+from pipeline.similarity import CLOSEST, CLOSEST_CLASSES, Similarity, closest_classes, similarity
 
 
 def table(masks: Any) -> pa.Table:
@@ -112,8 +112,10 @@ def test_a_thousand_classes_take_seconds() -> None:
 @pytest.mark.parametrize("count", [2, NAMED + 1])
 def test_the_map_is_a_picture_of_the_cosines(count: int) -> None:
     """White where the cosine is 0, orange where it is 1; names of any letters do no harm."""
-    cosine = np.eye(count)
-    with Image.open(BytesIO(similarity_map(cosine, ["$a_{b$ <i>"] * count))) as picture:
+    names = tuple((i, "$a_{b$ <i>") for i in range(count))
+    counts, order = np.ones(count, np.int64), np.arange(count)[::-1]
+    found = Similarity(names, counts, np.eye(count), np.eye(count), order, 0)
+    with Image.open(BytesIO(similarity_map(found))) as picture:
         assert min(picture.size) > 300
         drawn = picture.convert("RGB")
         colours = {colour: number for number, colour in drawn.getcolors(drawn.width * drawn.height)}

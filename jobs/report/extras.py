@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -39,11 +38,9 @@ def similarity(classes: pa.Table, index: dict[ClassKey, int]) -> tuple[bytes, di
     if len(found.classes) < 2:
         return None
     keys = [found.classes[i] for i in found.order]
-    names = [name or str(number) for number, name in keys]
-    picture = similarity_map(found.cosine[np.ix_(found.order, found.order)], names)
     closest = closest_classes(found).slice(0, CLOSEST_SHOWN)
     left_out = f"; {found.left_out} without a mean mask are left out" if found.left_out else ""
-    return picture, {
+    return similarity_map(found), {
         "image": "similarity.png",
         "order": [index[key] for key in keys if key in index],
         "closest": table("closest", "The closest classes", closest, CLOSEST_COLUMNS),

@@ -58,7 +58,6 @@ Chosen = Sequence[int | str] | None
 
 SATURATION = 1.25  # of the bars of Figure 5: a quarter above the whole image's score
 EXAMPLES = 4  # images that excite a channel
-PICTURES = 3  # pairs of a class on the contact sheet
 
 
 def masks_of_areas(
@@ -176,7 +175,7 @@ def channels_of_classes(runs: Runs, classes: Chosen = None, root: str | None = N
 
 
 def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None = None) -> Figure:
-    """A contact sheet: of each class the inversions of its channels, then images beside their own inversions.
+    """A contact sheet: in a row for each class the inversions of its channels, then those of its images.
 
     Needs an inversion run of pairs, of which the first few of each class are shown. The channels are the
     largest of the class's mean mask and the most specific one; they need a channel run and its inversions of
@@ -192,11 +191,8 @@ def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None =
     channels = _channels_by_class(material)
     rows = []
     for key in there if classes is None else choose(there, classes):
-        panels = [*channels.get(key, [])]
-        for pair in shown.pairs(None, [key[0]])[:PICTURES]:
-            image = image_panel(material, of_pairs[0], pair, name_of(pair))
-            panels += [image, or_note("inversion", inverted, shown, pair)]
-        rows.append(panels)
+        pairs = shown.pairs(None, [key[0]])
+        rows.append([*channels.get(key, []), *(or_note(name_of(p), inverted, shown, p) for p in pairs)])
     return sheet(rows)
 
 

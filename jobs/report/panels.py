@@ -178,7 +178,7 @@ def inverted(material: Material, pair: Row) -> Panel:
         Absent: there is none.
     """
     _, row = material.rows(Kind.INVERSION, pair)[0]
-    return Panel(f"cosine {row['cosine']:.2f}", _png(row["image"]))
+    return Panel(f"{name_of(row)}: cosine {row['cosine']:.2f}", _png(row["image"]))
 
 
 def visualized(material: Material, channels: Run, channel: int, before: str = "") -> Panel:

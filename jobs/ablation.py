@@ -1,12 +1,13 @@
 """The ablation of a channel run: computed here on one device, printed, and written into the run."""
 
+import pyarrow.compute as pc
 import torch
 from rich.console import Console
 
 from jobs.scores import warn_incomplete
 from jobs.tasks import blocks
 from pipeline.ablation import ablate_run
-from pipeline.ablation_table import DRAWN, SHOWN, ablation_table
+from pipeline.ablation_table import CHOICES, DRAWN, SHOWN, ablation_table
 from pipeline.datasets import unreachable
 from pipeline.errors import ConfigError
 from pipeline.prepare import network_arguments, stored_config
@@ -62,8 +63,11 @@ def run_ablation(
     with blocks() as way, ProgressReport(total, 0, log) as progress:
         found = ablate_run(run, network, split, images, k, draws, progress, way)
     table = ablation_table(found, k, draws)
-    title = f"Drop of the logit without a class's {k} channels of {split.layer}, against {draws} random sets"
-    print_table(table, title, SHOWN, console)
+    for choice in CHOICES:
+        rows = table.filter(pc.equal(table["choice"], choice))
+        title = f"Drop of the logit without a class's {k} {choice} channels of {split.layer}"
+        print_table(rows, title, [name for name in SHOWN if name != "choice"], console)
+    console.print(f"matched: {draws} random sets of channels of the same energy", style="dim")
     _say_left_out(found.alone.total(), len(found.alone), found.errors, total, console)
     if not found.pairs.num_rows:
         raise RunError(f"No pair of {run.place()} could be ablated; nothing was written.")

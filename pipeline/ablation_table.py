@@ -66,7 +66,7 @@ ABLATION = pa.schema(
 
 
 # What people are shown of it: the harder null's test alone, the others are in the file.
-SHOWN = ("class_name", "choice", "n", "drop_own", "drop_others", "excess", "random_own", "matched_excess_p")
+SHOWN = ("class_name", "choice", "drop_own", "drop_others", "excess", "matched_excess", "matched_excess_p")
 
 
 @dataclass

@@ -72,18 +72,18 @@ def _counted(row: Mapping[str, Any], name: str) -> str | None:
     if name in _COUNTED:
         return f"{_text(row[name])} ({row[_COUNTED[name]]})"
     if name in _RANGES:
-        limits = f"[{_text(row[f'{name}_low'])}, {_text(row[f'{name}_high'])}]"
+        limits = f"[{_text(row[f'{name}_low'], 3)}, {_text(row[f'{name}_high'], 3)}]"
         return f"{_text(row[name])} {limits} ({row[_RANGES[name]]})"
     if name in _TESTS:
         return f"{_text(row[name])} ({row[_TESTS[name]]}/{row['draws']})"
     return None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, digits: int = 4) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, list):
         shown = " ".join(_text(item) for item in value[:LIST_ITEMS])
         return shown if len(value) <= LIST_ITEMS else f"{shown} … ({len(value)})"
@@ -91,7 +91,7 @@ def _text(value: Any) -> str:
 
 
 def cell(row: Mapping[str, Any], name: str) -> str:
-    """One value as text: rates in percent with limits and counts, floats to 4 digits, long lists cut.
+    """One value as text: rates in percent, floats to 4 digits and limits to 3, with counts; long lists cut.
 
     Args:
         row: a whole row, for the counts beside the value.

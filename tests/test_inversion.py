@@ -1,6 +1,7 @@
 """Feature inversion: parameterization, transforms and objectives against oracles; the ascent on networks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from workers.errors import LayerError
 from workers.images import Preprocess
 from workers.inversion import (
     InversionResult,
+    Redirected,
     activations,
     channel_targets,
     cosine,
@@ -87,6 +89,60 @@ def images(count: int, side: int = 16) -> Tensor:
     """Smooth pictures of blotches."""
     blotches = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(5))
     return nn.functional.interpolate(blotches, size=(side, side), mode="bicubic").clamp(0, 1)
+
+
+# ---- ReLUs --------------------------------------------------------------------------------------
+
+
+class Asleep(nn.Module):
+    """Channels of ReLUs: the first is off on a grey picture by far, the second is on."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.convolution = nn.Conv2d(3, 2, 3)
+        self.convolution.bias.data = torch.tensor([-0.5, 1.0])
+        self.layer = nn.ReLU(in_place)
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.layer(self.convolution(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_channel_that_is_off_at_the_start_wakes_up(in_place: bool) -> None:
+    network = frozen(Asleep(in_place))
+    split = split_network(network, "layer")
+    config = replace(STILL, steps=60)
+    found = invert(network, split, channel_targets(network, split, [0, 1]), [0, 0], config=config)
+    assert found.trace[0, 0] == 0
+    assert found.trace[1, 0] > 0
+    assert (found.trace[:, -1] > found.trace[:, 0] + 0.1).all()
+
+
+def test_only_where_nothing_comes_back_is_the_gradient_redirected() -> None:
+    """By hand: a loss of -x raises what is off, one of +x pushes no lower; elsewhere the true gradient."""
+    x = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 2.0, 7.0], [8.0, -1.0, -1.0]], requires_grad=True)
+    weights = torch.tensor([[-1.0, 1.0, 0.0], [-3.0, -5.0, -4.0], [-2.0, 0.0, 2.0]])
+    for relu, ceiling, of_the_last in (
+        (nn.functional.relu, float("inf"), [-2.0, 0.0, 0.0]),
+        (nn.functional.relu6, 6.0, [0.0, 0.0, 0.0]),
+    ):
+        with Redirected():
+            y = relu(x)
+        assert torch.equal(y, x.clamp(0, ceiling))
+        (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+        second = [0.0, -5.0, -4.0 if ceiling > 7 else 0.0]
+        assert gradient.tolist() == [[-1.0, 0.0, 0.0], second, of_the_last]
+
+
+def test_a_picture_with_a_gradient_goes_the_way_of_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = frozen(Asleep(False))
+    split = split_network(network, "layer")
+    targets = split.head(images(2)).value
+    found = invert(network, split, targets, [1, 2], config=STILL)
+    monkeypatch.setattr(Redirected, "replacement", lambda *_: None)
+    assert torch.equal(invert(network, split, targets, [1, 2], config=STILL).pictures, found.pictures)
 
 
 # ---- parameterization ---------------------------------------------------------------------------

@@ -103,10 +103,11 @@ def test_rows_of_pairs_are_what_the_library_computes(run: Run, channels: Run, sh
         for name, i in (("", 0), ("_masked", 1)):
             wanted = (expected.pictures[i].permute(1, 2, 0).numpy() * 255).round()
             assert np.abs(pixels(row[f"image{name}"]) - wanted).max() <= 1
-            assert row[f"cosine{name}"] == pytest.approx(expected.cosine[i].item(), abs=1e-4)
+            # Adam's first step is the sign of a gradient, and so of its rounding, which batches change.
+            assert row[f"cosine{name}"] == pytest.approx(expected.cosine[i].item(), abs=1e-3)
             np.testing.assert_allclose(row[f"energy{name}"], expected.energy[i], rtol=1e-2, atol=1e-5)
         between = cosine(expected.activations[:1], expected.activations[1:]).item()
-        assert row["cosine_between"] == pytest.approx(between, abs=1e-4)
+        assert row["cosine_between"] == pytest.approx(between, abs=1e-3)
         np.testing.assert_allclose(row["trace"], expected.trace.flatten(), rtol=1e-2, atol=1e-4)
         assert row["trace_steps"] == [0, 1, 2]
         for name in ("target", "target_name", "a_star", "layer", "class_name"):

@@ -6,6 +6,7 @@ not in the other is what the mask removes (CH-5). One channel is visualized by t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from workers.networks import Network
 from workers.optimize import trace_steps
 from workers.pictures import draw_shakes, generators, noise, picture, shake
 from workers.pulse import PULSE
+from workers.rules import Rules, relu_call
 from workers.split import Split
 
 SLOTS = 16  # pictures optimized at once unless said otherwise: about 2 GB in GoogLeNet
@@ -172,7 +174,8 @@ def _ascend(
     for step in range(config.steps):
         with torch.enable_grad():
             pictures = picture(config.parameterization, parameters, width)
-            value = split.features((shake(pictures, shakes[step]) - mean) / std)
+            with Redirected():
+                value = split.features((shake(pictures, shakes[step]) - mean) / std)
             if value.shape != targets.shape:
                 raise ValueError(
                     f"targets {tuple(targets.shape)} do not fit {split.layer}: pictures of "
@@ -188,6 +191,39 @@ def _ascend(
             trace.append(reward.detach())
     with torch.no_grad():
         return picture(config.parameterization, parameters, width), torch.stack(trace, 1)
+
+
+class Redirected(Rules):
+    """ReLUs that let a gradient back to every picture.
+
+    Of a channel that is off all over the grey picture at the start nothing would come back, and it would stay
+    grey. The remedy is that of the article's authors: a picture to which a call lets nothing back gets what
+    raises its inputs below zero. Every other gradient is the true one.
+    """
+
+    def replacement(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        call = relu_call(func, args, kwargs)
+        if call is None:
+            return None
+        y: Tensor = _RedirectedRelu.apply(call.x, call.ceiling)
+        return call.answer(y)
+
+
+class _RedirectedRelu(torch.autograd.Function):
+    """max(0, min(ceiling, x)) of (N,...); see `Redirected` for the way back, of a loss."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ceiling: float) -> Tensor:
+        ctx.save_for_backward((x > 0) & (x < ceiling), x <= 0)
+        return x.clamp(0, ceiling)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (gradient,), (open_, off) = gradients, ctx.saved_tensors
+        through = gradient * open_
+        nothing = ~through.flatten(1).any(1)
+        raising = gradient.clamp(max=0) * off
+        return torch.where(nothing.view(-1, *[1] * (through.ndim - 1)), raising, through), None
 
 
 def _colours(network: Network) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.errors import LayerError
+from workers.rules import Rules, relu_call
 from workers.saliency.batch import Batch, Maps, Method
 from workers.saliency.gradients import check_map
-from workers.saliency.trace import ACTIVATIONS, Rules, Trace, read, record, relu_call, trial, wide
+from workers.saliency.trace import ACTIVATIONS, Trace, read, record, trial, wide
 
 # Units excited by less give nothing on: the quotient would overflow.
 TINY = 1e-20

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from workers.errors import LayerError
 from workers.points import Smooth
+from workers.rules import Rules, relu_call
 from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.trace import ACTIVATIONS, INPUT, Rules, Trace, read, record, relu_call, trial
+from workers.saliency.trace import ACTIVATIONS, INPUT, Trace, read, record, trial
 
 # A ReLU may be written like this, but so may be anything.
 CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, Tensor.clip, F.threshold}

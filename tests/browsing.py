@@ -28,34 +28,40 @@ def launched() -> Iterator[Browser]:
         browser.close()
 
 
-@contextmanager
-def watched(browser: Browser, site: str) -> Iterator[Open]:
-    """Opens pages of a site; afterwards: no error on the console, no foreign request, no hostile script."""
-    faults: list[str] = []
-    contexts = []
+def new_page(browser: Browser, faults: list[str], **context: Any) -> Page:
+    """An empty page. What goes wrong in it is added: errors, foreign requests, hostile scripts."""
 
     def request(url: str) -> None:
         if not url.startswith(("file:///", "http://127.0.0.1:", "data:")):
             faults.append(f"request {url}")
 
+    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.on(
+        "console",
+        lambda m: faults.append(f"console {m.text}") if m.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: faults.append(f"error {error}"))
+    page.on("dialog", lambda dialog: (faults.append("a script ran"), dialog.dismiss()))
+    page.on("request", lambda r: request(r.url))
+    return page
+
+
+@contextmanager
+def watched(browser: Browser, site: str) -> Iterator[Open]:
+    """Opens pages of a site, each in a context of its own; afterwards nothing has gone wrong."""
+    faults: list[str] = []
+    pages = []
+
     def open_one(name: str, base: str = site, **context: Any) -> Page:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on(
-            "console",
-            lambda m: faults.append(f"console {m.text}") if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda error: faults.append(f"error {error}"))
-        page.on("dialog", lambda dialog: (faults.append("a script ran"), dialog.dismiss()))
-        page.on("request", lambda r: request(r.url))
-        page.goto(f"{base}/{name}")
-        drawn(page)
-        return page
+        pages.append(new_page(browser, faults, **context))
+        pages[-1].goto(f"{base}/{name}")
+        drawn(pages[-1])
+        return pages[-1]
 
     yield open_one
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()
     assert faults == []
 
 
@@ -97,4 +103,4 @@ def check_accessible(page: Page) -> None:
         results = Axe().run(page, options={**options, **some}).response
         assert "color-contrast" in [rule["id"] for rule in results["passes"]]
         found = [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in results["violations"]]
-        assert found == [], (scheme, page.url)
+        assert not found, (scheme, page.url, found)

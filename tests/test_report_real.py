@@ -33,7 +33,7 @@ from workers.images import Preprocess
 
 pytestmark = needs_chromium
 CARDS, TOP, TOLERANCE_PX = 24, 10, 15
-SOME = 8  # pairs or so, and half as many classes, whose pages are opened
+PAIRS_OPENED, CLASSES_OPENED = 5, 3  # at most about so many
 METHODS = ("grad_cam", "gradient")
 OUTCOMES = {"h": "hit", "m": "miss", "s": "skipped", "n": "none"}
 
@@ -460,7 +460,7 @@ def check_inversion(report: Report, page: Page, pair: int) -> None:
 
 def test_a_pair_has_its_picture_overlays_curves_and_inversions(report: Report, page: Page) -> None:
     results = report.ids(report.pairs["state"] == "r")
-    for pair in results[:: 1 + len(results) // (SOME + 1)]:
+    for pair in results[:: 1 + len(results) // PAIRS_OPENED]:
         known = report.pairs.loc[pair]
         goto(page, report, f"pair.html?i={pair}")
         assert texts(page.locator("h1")) == [f"{known['label']}, pair {pair}"]
@@ -495,7 +495,7 @@ def test_a_class_has_its_channels_and_their_pictures(report: Report, page: Page)
     channel_rows = class_channels(report.runs[2], TOP).to_pylist()
     rows = {(row["class_id"], row["class_name"]): row for row in channel_rows}
     pictures = parquet(report.runs[4], "inversion", ["channel", "image"]).set_index("channel")["image"]
-    for number, label in enumerate(report.classes[: SOME // 2]):
+    for number, label in enumerate(report.classes[:CLASSES_OPENED]):
         mine = report.pairs[report.pairs["label"] == label]
         goto(page, report, f"class.html?c={number}")
         assert texts(page.locator("h1")) == [label]

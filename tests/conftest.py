@@ -1,9 +1,14 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
 SLOW = ("test_driver.py", "test_submit.py", "test_faults.py", "test_chaos.py", "test_object_store.py")
@@ -28,3 +33,11 @@ def shared_data() -> Path:
 def quiet_ray() -> None:
     """Ray without tokens and without reports to its makers, in this process and those it starts."""
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    from browsing import launched
+
+    with launched() as browser:
+        yield browser

@@ -1,45 +1,30 @@
 """The report's pages in a real browser, over a site made by hand; answers against the same data in Python."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
-from typing import Any
 from urllib.parse import urljoin
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browsing import Open, check_accessible, choose, drawn, needs_chromium, shown, watched
 from handmade_site import AREAS, CELLS, CLASSES, HOSTILE, Value, make_large_site, make_site, numbered
 from PIL import Image, ImageChops
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get install chromium)")
+pytestmark = needs_chromium
 PAGES = ("index.html", "gallery.html", "pair.html?i=1", "classes.html", "class.html?c=1")
 CARDS, PAIRS = 24, 90
-PATIENCE = 30_000  # milliseconds: the cores may be shared with many
-expect.set_options(timeout=PATIENCE)
-Open = Callable[..., Page]
 
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # Without a sandbox: a container's root has none, and the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,47 +49,8 @@ def served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def open_page(browser: Browser, made: tuple[Path, Value]) -> Iterator[Open]:
-    """Opens pages of the site; afterwards: no error on the console, no foreign request, no hostile script."""
-    faults: list[str] = []
-    contexts = []
-
-    def request(url: str) -> None:
-        if not url.startswith(("file:///", "http://127.0.0.1:", "data:")):
-            faults.append(f"request {url}")
-
-    def open_one(name: str, base: str = made[0].as_uri(), **context: Any) -> Page:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on(
-            "console",
-            lambda m: faults.append(f"console {m.text}") if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda error: faults.append(f"error {error}"))
-        page.on("dialog", lambda dialog: (faults.append("a script ran"), dialog.dismiss()))
-        page.on("request", lambda r: request(r.url))
-        page.goto(f"{base}/{name}")
-        drawn(page)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
-def drawn(page: Page) -> None:
-    """Waits until the page and, where it reads one, the whole index are there."""
-    # A page that is on its way has no such element yet.
-    text = "document.getElementById('status')?.textContent ?? 'Loading'"
-    page.wait_for_function(f"() => !/Loading|read so far/.test({text})")
-    page.wait_for_function("() => document.querySelector('footer')")
-
-
-def shown(page: Page) -> list[int]:
-    """Ids of the pairs of the cards."""
-    links = page.locator(".card").evaluate_all("nodes => nodes.map(n => n.getAttribute('href'))")
-    return [int(re.search(r"[?&]i=(\d+)", link).group(1)) for link in links]  # type: ignore[union-attr]
+    with watched(browser, made[0].as_uri()) as open_one:
+        yield open_one
 
 
 def matches(page: Page, ids: Sequence[int]) -> bool:
@@ -140,33 +86,21 @@ def test_filters_and_orders_select_what_python_selects(made: tuple[Path, Value],
     page = open_page("gallery.html")
     everything = range(PAIRS)
 
-    def choose(**values: str) -> None:
-        page.get_by_role("button", name="Reset").click()
-        for name, value in values.items():
-            control = page.locator(f"#filters [name={name}]")
-            if value == "on":
-                control.check()
-            elif name in ("amin", "amax"):
-                control.fill(value)
-                control.press("Tab")
-            else:
-                control.select_option(value)
-
-    choose(**{"class": "1"})
+    choose(page, {"class": "1"})
     assert matches(page, [i for i in everything if data["class"][i] == 1])
-    choose(method="grad_cam", outcome="m", state="r")
+    choose(page, {"method": "grad_cam", "outcome": "m", "state": "r"})
     assert matches(
         page, [i for i in everything if data["hits"]["grad_cam"][i] == "m" and data["state"][i] == "r"]
     )
-    choose(amin="0.1", amax="0.4")
+    choose(page, {"amin": "0.1", "amax": "0.4"})
     assert matches(page, [i for i in everything if data["a_star"][i] in (0.1, 0.2, 0.4)])
-    choose(anone="on")
+    choose(page, {"anone": "on"})
     assert matches(page, [i for i in everything if data["a_star"][i] is None and data["state"][i] == "r"])
-    choose(disagree="on")
+    choose(page, {"disagree": "on"})
     two = list(zip(data["hits"]["extremal"], data["hits"]["grad_cam"], strict=True))
     assert matches(page, [i for i in everything if set(two[i]) == {"h", "m"}])
     for state in "fm":
-        choose(state=state)
+        choose(page, {"state": state})
         assert matches(page, [i for i in everything if data["state"][i] == state])
 
     def ordered(column: list[float | None], sign: int) -> list[int]:
@@ -184,7 +118,7 @@ def test_filters_and_orders_select_what_python_selects(made: tuple[Path, Value],
         ("miss", missed, -1),
         ("apart", data["disagreement"], -1),
     ):
-        choose(method="grad_cam", sort=sort)
+        choose(page, {"method": "grad_cam", "sort": sort})
         assert matches(page, ordered(column, sign)), sort
 
 
@@ -370,19 +304,10 @@ def test_a_page_without_its_data_says_what_to_do(made: tuple[Path, Value], brows
 
 def test_axe_finds_nothing_in_light_and_dark(open_page: Open) -> None:
     page = open_page(PAGES[0])
-    # Preloading would fetch the style sheets anew, which the pages' policy refuses.
-    options = {"resultTypes": ["violations"], "preload": False}
     for name in PAGES:
         page.goto(urljoin(page.url, name))
         drawn(page)
-        page.wait_for_timeout(100)  # for the overlays of the cards
-        # Of the rules, those of colour alone depend on the scheme.
-        for scheme, some in (("light", {}), ("dark", {"runOnly": ["cat.color"]})):
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            results = Axe().run(page, options={**options, **some}).response
-            assert "color-contrast" in [rule["id"] for rule in results["passes"]]
-            found = [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in results["violations"]]
-            assert found == [], (scheme, name)
+        check_accessible(page)
 
 
 def test_a_phone_scrolls_down_only_and_the_theme_stays(open_page: Open) -> None:

@@ -131,8 +131,10 @@ class Classes:
         }
 
     def _example(self, image_id: str, class_name: str, activation: float) -> dict[str, Any]:
-        pair = self._pair_of.get(image_id, -1)
-        number = self._book.pictures.number(pair) if pair >= 0 else -1
+        book, pair = self._book, self._pair_of.get(image_id, -1)
+        number = book.pictures.number(pair) if pair >= 0 else -1
+        if pair >= 0:  # the page that it leads to has that name
+            class_name = class_label(book.classes[int(book.class_of[pair])])
         return {
             "pair": pair if pair >= 0 else None,
             "class_name": class_name,

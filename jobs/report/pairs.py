@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from jobs.report.book import SIZES, Book, Known
+from jobs.report.book import SIZES, Book, Known, class_label
 from jobs.report.source import Row, Source, subject_of
 from jobs.report.tiles import strip_cells, tile_list
 from storage import Kind
@@ -143,12 +143,13 @@ def pair_record(book: Book, known: Known) -> dict[str, Any]:
     rows = [row for of_run in known.rows.values() for row in of_run]
     target = next((row for row in rows), {"target": None, "target_name": None})
     cells = strip_cells(book, known)
+    of_class = int(book.class_of[known.pair])
     return {
         "pair": known.pair,
         "image_id": plan["image_id"],
         "path": plan["path"],
-        "class": int(book.class_of[known.pair]),
-        "class_name": plan["class_name"],
+        "class": of_class,
+        "class_name": class_label(book.classes[of_class]),
         "target": target["target"],
         "target_name": target["target_name"],
         "width": size[0] if size else None,

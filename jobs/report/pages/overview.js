@@ -22,6 +22,12 @@ function runs(overview) {
   return tableSection({ title: "Runs", note: "", columns, rows });
 }
 
+/** The tables of all runs; those of several runs have the same titles, and the run in their notes. */
+function tables({ tables: list }) {
+  const alone = ({ title }) => list.filter((other) => other.title === title).length === 1;
+  return list.map((data) => tableSection(data, false, alone(data) ? data.title : `${data.title}, ${data.note}`));
+}
+
 function links(overview) {
   const list = [["gallery.html", "Gallery", "all pairs, with filters and orders"]];
   if (overview.has.classes) list.push(["classes.html", "Classes", "results of each class, its channels"]);
@@ -37,7 +43,7 @@ page(async (overview) => {
     links(overview),
     section("Facts", "", facts(overview.facts)),
     runs(overview),
-    ...overview.tables.map((data) => tableSection(data)),
+    ...tables(overview),
     tableSection(overview.failures),
     section("Configuration", "", h("details", {}, h("summary", {}, "Everything that was set"), config)),
   ];

@@ -136,9 +136,9 @@ function section(title, note, ...children) {
   return h("section", {}, h("h2", {}, title), note ? h("p", { class: "note" }, note) : null, ...children);
 }
 
-/** A TABLE of the data as a section, nothing if it has no rows. */
-function tableSection(data, sortable = false) {
-  return data && data.rows.length ? section(data.title, data.note, table(data, sortable)) : null;
+/** A TABLE of the data as a section, nothing if it has no rows. name: for screen readers, no other's on the page. */
+function tableSection(data, sortable = false, name = data?.title) {
+  return data && data.rows.length ? section(data.title, data.note, table({ ...data, title: name }, sortable)) : null;
 }
 
 /** A control under its label. */

@@ -355,7 +355,7 @@ def test_channels_of_classes(channel: Run, images: Path, tmp_path: Path) -> None
     assert titles(channels_of_classes(channel, classes=[2]))[0] == f"{HOSTILE} (n = 1)"
 
 
-def test_contact_sheet_of_classes(channel: Run, tmp_path: Path) -> None:
+def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = np.array([channel_row(i)["masks"].reshape(3, 4)[1] for i in range(4)], float)
     star = int(masks[0].argmax())
     pictures = [RNG.integers(0, 256, (20, 20, 3)).astype(np.uint8) for _ in range(5)]
@@ -363,15 +363,24 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path) -> None:
     of_pairs = make(tmp_path / "pairs", Kind.INVERSION, [0, 1, 3], made, channel, inversion=PAIRS)
     mine = {0: {Kind.INVERSION: [{"layer": "block4", "channel": star, "image": png(pictures[4])}]}}
     of_channels = make(tmp_path / "channels", Kind.INVERSION, [0], mine, channel, inversion=CHANNELS)
-    figure = inversions_of_classes([channel, of_channels, of_pairs], classes=["cat", "dog"])
-    assert len(figure.axes) == 2 * (2 + 2)
+    figure = inversions_of_classes([channel, of_channels, of_pairs])
+    assert len(figure.axes) == 2 + 2
     assert titles(figure)[0] == f"top: channel {star}"
     np.testing.assert_allclose(shown(figure.axes[0]), pictures[4] / 255, atol=1e-6)
     for axis, i in zip(figure.axes[2:4], (0, 3), strict=True):
         np.testing.assert_allclose(shown(axis), pictures[i] / 255, atol=1e-6)
         assert axis.get_title() == "cat: cosine 0.50"
-    assert any(note.startswith("not computed yet in") for note in notes(figure))  # the dog's
     assert len(inversions_of_classes(of_pairs, classes=["cat"]).axes) == 2
+    with pytest.raises(RunError, match=r"There is no class .dog.. There are: cat"):
+        inversions_of_classes(of_pairs, classes=["dog"])
+    # Where the dataset knows no class it is the output that was explained.
+    own = {"class_id": -1, "class_name": "", "image": png(pictures[0]), "cosine": 0.5}
+    told = {i: {Kind.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
+    folder = make(tmp_path / "folder", Kind.INVERSION, [0, 3], told, channel, inversion=PAIRS)
+    assert titles(inversions_of_classes(folder, classes=["t3"])) == ["t3: cosine 0.50"]
+    monkeypatch.setattr("jobs.report.figures.SHEET", 1)
+    with pytest.raises(RunError, match="2 classes have inversions; a sheet shows 1 to 1"):
+        inversions_of_classes(folder)
     with pytest.raises(RunError, match="needs inversions of pairs"):
         inversions_of_classes([channel, of_channels])
 

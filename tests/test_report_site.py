@@ -4,6 +4,7 @@ import http.client
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from jobs.cli import app
 from jobs.report.serve import Server
 from jobs.report.site import Site, script, strip_path
 from jobs.report.tiles import resample, truth
-from jobs.report.write import write_site
+from jobs.report.write import _Folder, _Writer, write_site
 from pipeline.config import build_config
 from pipeline.errors import DatasetError
 from pipeline.masks import cell_shape, draw_cells
@@ -556,19 +557,14 @@ def writing(two: list[Run], tmp_path: Path) -> Iterator["subprocess.Popen[str]"]
     process.communicate()
 
 
-def test_the_command_of_a_report_imports_neither_torch_nor_ray(two: list[Run], tmp_path: Path) -> None:
-    """The two would be four fifths of the memory of each process."""
-    code = (
-        "import sys, jobs.cli, typer.testing\n"
-        f"command = ['report', {two[0].uri!r}, '--out', {str(tmp_path / 'site')!r}]\n"
-        "if __name__ == '__main__':\n"
-        "    result = typer.testing.CliRunner().invoke(jobs.cli.app, command)\n"
-        "    print(result.exit_code, {'torch', 'torchvision', 'ray'} & set(sys.modules))\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    found = subprocess.check_output([sys.executable, str(script)], text=True)
-    assert found == "0 set()\n"
+def test_no_process_of_a_report_imports_torch_or_ray(two: list[Run], tmp_path: Path) -> None:
+    """They would be four fifths of the memory of each."""
+    for name in ("torch", "torchvision", "ray"):
+        (tmp_path / "blocked" / name).mkdir(parents=True)
+        (tmp_path / "blocked" / name / "__init__.py").write_text("raise ImportError('not for a report')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "blocked"), *sys.path])}
+    command = [*EXTREMAL, "report", two[0].uri, two[1].uri, "--out", str(tmp_path / "site")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
 
 
 def test_writers_end_with_a_killed_command(writing: "subprocess.Popen[str]") -> None:
@@ -597,10 +593,39 @@ def test_an_interrupted_report_says_so(writing: "subprocess.Popen[str]") -> None
     assert "Traceback" not in output
 
 
-def test_an_image_that_a_writer_cannot_read_is_told_once(two: list[Run], tmp_path: Path) -> None:
-    command = [*EXTREMAL, "report", two[0].uri, "--out", str(tmp_path / "site")]
-    output = subprocess.run(command, text=True, capture_output=True, check=True).stderr
-    assert output.count("no picture: ") == 1
+def test_what_a_writer_finds_unreadable_is_known_to_all_and_told_once(two: list[Run], tmp_path: Path) -> None:
+    """Also of an image that was whole when its pairs, 0 and 1, were explained."""
+    root = tmp_path / "images"
+    shutil.copytree(two[0].manifest["dataset"]["root"], root)
+    (root / str(key(0)["path"])).write_bytes(b"no longer")
+    command = [*EXTREMAL, "report", two[0].uri, "--root", str(root), "--out", str(tmp_path / "site")]
+    output = subprocess.run(command, text=True, capture_output=True, check=True)
+    assert output.stderr.count("no picture: ") == 2
+    assert "2 images cannot be read" in output.stdout
+    assert read(tmp_path / "site", "index-000")["picture"] == [-1, -1, 1, 1, -1, -1, 3]
+    pictures = [pair["picture"] for pair in read(tmp_path / "site", "pairs/00000")["pairs"]]
+    assert pictures == [-1, -1, 1, 1, -1, -1, 3]
+    assert ["pictures", "4 images, 2 of them cannot be read"] in read(tmp_path / "site", "overview")["facts"]
+
+
+def test_a_writer_believes_what_another_found_unreadable(two: list[Run], tmp_path: Path) -> None:
+    site = Site(two)
+    chapter = next(part for part in site.parts() if part.name == "chapter")
+    assert _Writer(site, _Folder(str(tmp_path))).write(chapter, [0]).unreadable == {}
+    assert [pair["picture"] for pair in read(tmp_path, "pairs/00000")["pairs"]][:3] == [-1, -1, 1]
+
+
+def test_a_report_shows_the_run_as_it_was_when_it_began(images: Path, tmp_path: Path) -> None:
+    """A shard comes in between that and the writers' start."""
+    run = make(tmp_path / "run", Kind.SPATIAL, list(range(PAIRS)), 3, spatial, str(images), skip={0, 2})
+    site = Site([run])
+    late = make(tmp_path / "late", Kind.SPATIAL, list(range(PAIRS)), 3, spatial, str(images))
+    for kind in ("points", "spatial"):
+        shutil.copy(f"{late.root}/{kind}/shard-000000.parquet", f"{run.root}/{kind}/shard-000000.parquet")
+    write_site(site, str(tmp_path / "site"), Console(quiet=True))
+    assert read(tmp_path / "site", "index-000")["state"] == "mmmrfrm"
+    pairs = read(tmp_path / "site", "pairs/00000")["pairs"]
+    assert [bool(pair["points"]) for pair in pairs] == [False, False, False, True, False, True, False]
 
 
 def test_hits_follow_the_rule_that_is_asked_for(two: list[Run], tmp_path: Path) -> None:

@@ -80,12 +80,14 @@ class Known:
 
 
 class Book:
-    """The runs of a report. Only the plan and a few shards are held at a time.
+    """The runs of a report as they are when it is made. Only the plan and a few shards are held at a time.
+
+    Other processes that get it see the same runs, whatever has been committed meanwhile.
 
     Attributes:
         plan: of the first run. pictures: its images.
         classes: the classes of the pairs, sorted. class_of: (N) index of each pair's class.
-        rule: what counts as a hit. root: as given.
+        rule: what counts as a hit.
     """
 
     def __init__(self, runs: Sequence[Run], root: str | None, rule: Rule) -> None:
@@ -95,7 +97,7 @@ class Book:
             RunError: a run is damaged, or has no pair of the first.
             DatasetError: the root is not there.
         """
-        self.root, self.rule = root, rule
+        self.rule = rule
         self.plan, self.sources = open_sources(runs)
         self.pictures = Pictures(runs[0], self.plan, root)
         for table in runs[0].tables(Kind.FAILURES, ["pair", "stage"]):
@@ -106,6 +108,14 @@ class Book:
         starts = np.flatnonzero(np.r_[True, shards[1:] != shards[:-1]]) if len(shards) else np.array([], int)
         self._starts: npt.NDArray[np.int64] = starts
         self._ends = np.r_[starts[1:], len(shards)]
+        self.chapter = lru_cache(maxsize=KEPT_CHAPTERS)(self._read_chapter)
+
+    def __getstate__(self) -> dict[str, Any]:
+        _ = self.names  # the scores, which give them, stay here
+        return {name: value for name, value in self.__dict__.items() if name not in ("chapter", "scores")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self.chapter = lru_cache(maxsize=KEPT_CHAPTERS)(self._read_chapter)
 
     @property

@@ -1,5 +1,6 @@
 """Pages of classes: hits and a* of all, and of a channel run the channels that speak for them."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +32,7 @@ class Classes:
     """
 
     def __init__(self, book: Book) -> None:
-        from jobs.report import extras  # matplotlib and scipy, which those who write pairs do without
+        from jobs.report import extras  # scipy and figures, which those who write pairs do without
 
         self._book = book
         source = book.first(Kind.CHANNEL)
@@ -67,7 +68,7 @@ class Classes:
                     count[method, outcomes[i]] += 1
                 count["swept"] += int(entries.swept[i])
                 a_star = entries.a_star[i]
-                if a_star is not None:
+                if not math.isnan(a_star):
                     count["a_star"] += 1
                     count["a_star_sum"] += a_star
         return counts
@@ -115,7 +116,7 @@ class Classes:
         for pair in members:
             start, entries = spans[int(np.searchsorted(starts, pair, "right")) - 1]
             a_star = entries.a_star[pair - start]
-            if a_star is not None:
+            if not math.isnan(a_star):
                 bins[min(int(np.searchsorted(limits, a_star)), len(sizes) - 1)] += 1
             else:
                 none += int(entries.swept[pair - start])

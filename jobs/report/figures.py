@@ -50,7 +50,7 @@ from jobs.report.panels import (
     visualized,
 )
 from jobs.report.source import subject_of
-from pipeline.classes import class_channels
+from pipeline.classes import class_channels, class_keys
 from pipeline.exemplars import exemplars
 from storage import Kind, RunError
 
@@ -58,6 +58,8 @@ Chosen = Sequence[int | str] | None
 
 SATURATION = 1.25  # of the bars of Figure 5: a quarter above the whole image's score
 EXAMPLES = 4  # images that excite a channel
+SHEET = 50  # classes on a contact sheet
+CLASS = ("class_id", "class_name", "target", "target_name")
 
 
 def masks_of_areas(
@@ -186,14 +188,25 @@ def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None =
     if not of_pairs:
         raise RunError("This figure needs inversions of pairs: add a run of --method inversion.")
     shown = Material((of_pairs[0],), root)
-    plan = of_pairs[0].plan(["class_id", "class_name"])
-    there = sorted(set(zip(plan["class_id"].to_pylist(), plan["class_name"].to_pylist(), strict=True)))
+    members: dict[ClassKey, list[int]] = {}
+    for table in of_pairs[0].tables(Kind.INVERSION, ["pair", *CLASS]):
+        for key, pair in zip(class_keys(table), table["pair"].to_pylist(), strict=True):
+            members.setdefault(key, []).append(pair)
+    keys = sorted(members) if classes is None else choose(sorted(members), classes)
+    if not 0 < len(keys) <= SHEET:
+        raise RunError(
+            f"{len(keys)} classes have inversions; a sheet shows 1 to {SHEET}: choose by --classes."
+        )
     channels = _channels_by_class(material)
-    rows = []
-    for key in there if classes is None else choose(there, classes):
-        pairs = shown.pairs(None, [key[0]])
-        rows.append([*channels.get(key, []), *(or_note(name_of(p), inverted, shown, p) for p in pairs)])
-    return sheet(rows)
+    return sheet(
+        [
+            [
+                *channels.get(key, []),
+                *(or_note(name_of(p), inverted, shown, p) for p in shown.pairs(members[key][:SHOWN])),
+            ]
+            for key in keys
+        ]
+    )
 
 
 def _channels_by_class(material: Material) -> dict[ClassKey, list[Panel]]:

@@ -1,10 +1,12 @@
 """What pages read of pairs: columns of the index, and all there is to say of one."""
 
+import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from jobs.report.book import SIZES, Book, Known, class_label
 from jobs.report.source import Row, Source, subject_of
@@ -18,49 +20,57 @@ SHOWN_CHANNELS = 5  # that lost the most energy
 
 # ---- the index ----------------------------------------------------------------------------------
 
+Numbers: TypeAlias = "array[float]"
+
+
+def _empty() -> Numbers:
+    return array("d")
+
 
 @dataclass
 class Entries:
     """Columns of the index of some pairs in order, in few bytes a pair: those of all pairs are kept.
 
+    Numbers are NaN where there is none.
+
     Attributes:
         state, hits: a letter a pair; see docs/report-data.md.
         swept: 1 where there are masks of several sizes, 0 elsewhere, where a missing a* says nothing.
         sizes: the areas or counts that a* is among, the same for all pairs.
-        kept: mean over the sizes of (score - perturbed) / (full - perturbed), None if the two are the same
+        kept: mean over the sizes of (score - perturbed) / (full - perturbed), none if the two are the same
             or the wrong way round.
-        aspect: width over height of the image, None if unknown.
+        aspect: width over height of the image.
     """
 
     state: str = ""
     sizes: list[float] = field(default_factory=list)
-    a_star: list[float | None] = field(default_factory=list)
-    kept: list[float | None] = field(default_factory=list)
+    a_star: Numbers = field(default_factory=_empty)
+    kept: Numbers = field(default_factory=_empty)
     hits: dict[str, str] = field(default_factory=dict)
-    distance: dict[str, list[float | None]] = field(default_factory=dict)
-    disagreement: list[float | None] = field(default_factory=list)
+    distance: dict[str, Numbers] = field(default_factory=dict)
+    disagreement: Numbers = field(default_factory=_empty)
     swept: str = ""
-    aspect: list[float | None] = field(default_factory=list)
+    aspect: Numbers = field(default_factory=_empty)
 
 
 def entries(book: Book, chapter: int) -> Entries:
     """The index of the pairs of a chapter."""
-    found = Entries(hits=dict.fromkeys(book.methods, ""), distance={name: [] for name in book.methods})
+    found = Entries(hits=dict.fromkeys(book.methods, ""), distance={name: _empty() for name in book.methods})
     sweep = book.first(*SIZES)
     for known in book.chapter(chapter):
         row = sweep_row(book, known)
         found.state += known.state
         if row and not found.sizes:
             found.sizes = _rounded(row[SIZES[sweep.run.kind][0]]) if sweep else []
-        found.a_star.append(_digits(row["a_star"]) if row else None)
-        found.kept.append(_kept(row, book) if row else None)
+        found.a_star.append(_number(row["a_star"] if row else None))
+        found.kept.append(_number(_kept(row, book) if row else None))
         for name in book.methods:
             point = known.points.get(name)
             found.hits[name] += point["outcome"] if point else "n"
-            found.distance[name].append(point["distance"] if point else None)
-        found.disagreement.append(_digits(known.disagreement()))
+            found.distance[name].append(_number(point["distance"] if point else None))
+        found.disagreement.append(_number(known.disagreement()))
         found.swept += "1" if row else "0"
-        found.aspect.append(_digits(known.size[0] / known.size[1]) if known.size else None)
+        found.aspect.append(_number(known.size[0] / known.size[1] if known.size else None))
     return found
 
 
@@ -83,12 +93,12 @@ def _kept(row: Row, book: Book) -> float | None:
     scale = row["score_full"] - row["score_perturbed"]
     if not scores or not scale > 0:
         return None
-    return _digits(sum(score - row["score_perturbed"] for score in scores) / len(scores) / scale)
+    return float(sum(score - row["score_perturbed"] for score in scores) / len(scores) / scale)
 
 
-def _digits(value: float | None) -> float | None:
+def _number(value: float | None) -> float:
     """A number with the digits that a page can use."""
-    return None if value is None else float(f"{value:.4g}")
+    return math.nan if value is None else float(f"{value:.4g}")
 
 
 def index(book: Book, start: int, parts: list[tuple[int, Entries]]) -> dict[str, Any]:
@@ -193,7 +203,7 @@ def _curve(title: str, sizes: list[float], label: str, series: dict[str, list[fl
         "series": [{"name": name, "scores": _rounded(scores)} for name, scores in series.items()],
         "full": float(f"{row['score_full']:.6g}"),
         "perturbed": float(f"{row['score_perturbed']:.6g}"),
-        "a_star": _digits(row["a_star"]),
+        "a_star": None if row["a_star"] is None else _number(row["a_star"]),
     }
 
 

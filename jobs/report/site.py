@@ -39,13 +39,13 @@ class Part:
     Attributes:
         stage: parts of a stage need those of the stages before, and none of their own.
         name, number: what it is, and which.
-        files: how many files it has at most.
+        items: how many pictures, pairs, files or pages of classes it is about.
     """
 
     stage: int
     name: str
     number: int
-    files: int
+    items: int
 
 
 class Site:
@@ -96,7 +96,7 @@ class Site:
 
     def part_paths(self, part: Part) -> Iterator[str]:
         """The paths of a part."""
-        numbers = range(part.number, part.number + part.files)
+        numbers = range(part.number, part.number + part.items)
         if part.name == "pictures":
             yield from map(picture_path, numbers)
         elif part.name == "chapter":
@@ -144,6 +144,9 @@ class Site:
     def classes(self) -> Classes:
         """What the pages of classes need."""
         return Classes(self.book)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "classes"}
 
     def learn(self, part: Part, found: Entries | None, unreadable: Mapping[int, str]) -> None:
         """What another process found when it made a part."""

@@ -24,7 +24,7 @@ _KEY = ["image_id", "class_id", "class_name"]
 
 
 class Source:
-    """One run, read by the pairs of the report.
+    """One run, read by the pairs of the report; goes to other processes without what it has read.
 
     Attributes:
         number: its place among the runs of the report, from 0.
@@ -35,6 +35,13 @@ class Source:
         self.run, self.number, self.own = run, number, own
         self._shard = plan["shard"].to_numpy()
         self._committed = frozenset(run.committed())
+        self._table = lru_cache(maxsize=KEPT_TABLES)(self._read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._table = lru_cache(maxsize=KEPT_TABLES)(self._read)
 
     def tables(

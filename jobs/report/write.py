@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from rich.console import Console
 
 from jobs.report.pairs import Entries
 from jobs.report.site import Part, Site
-from pipeline.pointing import Rule
 from pipeline.progress import ProgressReport
-from storage import Run, RunError
+from storage import RunError
 from storage.files import open_filesystem, printable, write_bytes
 
-# Threads would fight for the interpreter: two of them take twice the time of one. 200 MB each.
+# Threads would fight for the interpreter: two of them take twice the time of one. Each process takes some
+# 200 MB with 50,000 pairs, and more with more of them.
 WRITERS = min(4, os.cpu_count() or 1)
 
 
@@ -42,22 +42,6 @@ class _Folder:
             self._filesystem.create_dir(folder, recursive=True)
         self._made.add(folder)
         write_bytes(self._filesystem, target, content, durable=False)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What a process needs to make its own site, the same as that of the process that orders it."""
-
-    uris: Sequence[str]
-    root: str | None
-    rule: Rule
-    names: list[dict[str, str]]
-    out: str
-
-    @classmethod
-    def of(cls, site: Site, out: str) -> "_Order":
-        book = site.book
-        return cls([source.run.uri for source in book.sources], book.root, book.rule, book.names, out)
 
 
 @dataclass(frozen=True)
@@ -99,12 +83,10 @@ class _Writer:
 _writers: list[_Writer] = []  # the one of this process
 
 
-def _begin(order: _Order) -> None:
+def _begin(site: Site, out: str) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
-    logging.getLogger("jobs.report.images").disabled = True  # that process tells of lost images
-    site = Site([Run.open(uri) for uri in order.uris], order.root, order.rule)
-    site.book.names = order.names  # counting them takes a pass over the run
-    _writers.append(_Writer(site, _Folder(order.out)))
+    logging.getLogger("jobs.report.images").disabled = True  # the process that orders tells of lost images
+    _writers.append(_Writer(site, _Folder(out)))
 
 
 def _end_with_parent() -> None:
@@ -124,7 +106,7 @@ def _write(part: Part, unreadable: frozenset[int]) -> _Written:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started meanwhile never hear Ctrl-C; this one does, afterwards, and ends them."""
+    """Processes that are started meanwhile never hear Ctrl-C; this one hears it afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -132,12 +114,12 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _write_all(site: Site, order: _Order) -> Iterator[tuple[Part, _Written]]:
+def _write_all(site: Site, out: str) -> Iterator[tuple[Part, _Written]]:
     """Write all parts; yields each with what came of it when it is there."""
     # No fork: threads of pyarrow and of the store's client would be lost in it.
     context = multiprocessing.get_context("spawn")
-    own = _Writer(site, _Folder(order.out))
-    with ProcessPoolExecutor(WRITERS, context, _begin, (order,)) as pool:
+    own = _Writer(site, _Folder(out))
+    with ProcessPoolExecutor(WRITERS, context, _begin, (site, out)) as pool:
         try:
             for stage, parts in groupby(site.parts(), key=lambda part: part.stage):
                 lost = frozenset(site.book.pictures.unreadable)
@@ -163,22 +145,22 @@ def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
         RunError: the folder cannot be written, or a shard is damaged.
         PlaceError: `out` is no folder or URI.
     """
-    progress = ProgressReport(sum(part.files for part in site.parts()), 0, console, "files")
+    progress = ProgressReport(sum(part.items for part in site.parts()), 0, console, "items")
     files = written = 0
     try:
         with progress:
-            for part, found in _write_all(site, _Order.of(site, out)):
+            for part, found in _write_all(site, out):
                 site.learn(part, found.entries, found.unreadable)
                 files, written = files + len(found.sizes), written + sum(found.sizes)
-                lost = part.files - len(found.sizes) if part.name == "pictures" else 0
-                progress.add(part.files, lost)
+                lost = part.items - len(found.sizes) if part.name == "pictures" else 0
+                progress.add(part.items, lost)
     except OSError as error:
         raise RunError(
             f"Cannot write {printable(out)}: {error}. Check permissions and free space."
         ) from error
     except BrokenProcessPool as error:
         raise RunError(
-            "A process that writes the report was ended, perhaps for want of memory: each takes some "
-            f"200 MB, and {WRITERS} run. Give the same command again."
+            f"One of the {WRITERS} processes that write the report was ended: perhaps for want of memory, or "
+            "because a script calls this without `if __name__ == '__main__':` above."
         ) from error
     return files, written

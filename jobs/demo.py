@@ -59,7 +59,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     command = sys.argv[0] if Path(sys.argv[0]).name == "extremal" else "extremal"
     for arguments in (
         f"status {spatial.uri}",
-        f"report {spatial.uri} {channel.uri}",
+        f"report {spatial.uri} {channel.uri} --tolerance {TOLERANCE_PX:g}",
         f"score {spatial.uri} --tolerance 0",
         f"explain {image} --network shapes_cnn --weights {weights} --areas 0.05,0.1,0.2 --steps 100",
     ):

@@ -223,6 +223,6 @@ async function page(draw) {
 
 /** True where a key belongs to a field or to the browser and not to a page's shortcuts. */
 function typing(event) {
-  const field = event.target.closest("input, select, textarea, dialog");
+  const field = event.target.closest("input, select, textarea, dialog[open]");
   return event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || field !== null;
 }

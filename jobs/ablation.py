@@ -4,7 +4,6 @@ import pyarrow.compute as pc
 import torch
 from rich.console import Console
 
-from jobs.scores import warn_incomplete
 from jobs.tasks import blocks
 from pipeline.ablation import ablate_run
 from pipeline.ablation_table import CHOICES, DRAWN, SHOWN, ablation_table
@@ -12,7 +11,7 @@ from pipeline.datasets import unreachable
 from pipeline.errors import ConfigError
 from pipeline.prepare import network_arguments, stored_config
 from pipeline.progress import ProgressReport
-from pipeline.report import print_table
+from pipeline.report import print_table, warn_incomplete
 from storage import Kind, Run, RunError
 from storage.folder import Folder, open_root
 from workers.networks import load_network

@@ -689,12 +689,13 @@ def figure(
         from jobs.figure import write_figure
         from jobs.options import numbers
         from pipeline.errors import ConfigError
+        from pipeline.pairs import storable
 
         if pairs is not None and image is not None:
             raise ConfigError("Give --pairs or --image, not both.")
         chosen = numbers(pairs, int, "--pairs") if image is None else [image]
         named = None if classes is None else [name.strip() for name in classes.split(",")]
-        typer.echo(write_figure(name, uris, chosen, named, root, out))
+        typer.echo(storable(str(write_figure(name, uris, chosen, named, root, out))))
 
 
 @app.command(epilog="**Example**\n\n`extremal demo --out /tmp/demo`")
@@ -732,7 +733,8 @@ ImagesRoot = Annotated[
     "`extremal report s3://bucket/voc --out s3://bucket/voc-report`\n\n"
     "Open index.html in a browser: the pages need no server and no network. Needs neither GPU nor network's "
     "weights; without the dataset they have no pictures.\n\n"
-    "Exit codes: 0 written, 2 bad input, 130 interrupted."
+    "An earlier, larger report in the same --out leaves files: delete it first, or give another place.\n\n"
+    "Exit codes: 0 written, 2 bad input, 130 interrupted, 143 terminated."
 )
 def report(
     uris: Runs,
@@ -747,12 +749,17 @@ def report(
     """Pages of a run for a browser: scores, a gallery, every pair and class with its masks and curves."""
     with _explained():
         from jobs.report.commands import make_report
+        from pipeline.stop import stoppable
 
+        rule = _rule(tolerance, region, point)
         try:
-            make_report(uris, root, _rule(tolerance, region, point), out, _console())
-        except KeyboardInterrupt:
-            typer.echo("\nstopped. The same command writes the pages again.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            with stoppable():
+                make_report(uris, root, rule, out, _console())
+        except (KeyboardInterrupt, SystemExit) as stop:
+            interrupted = isinstance(stop, KeyboardInterrupt)
+            word, code = ("\nstopped", INTERRUPTED) if interrupted else ("terminated", TERMINATED)
+            typer.echo(f"{word}. The same command writes the pages again.", err=True)
+            raise typer.Exit(code) from None
 
 
 @app.command(

@@ -8,8 +8,8 @@ import torch
 
 from pipeline.config import RunConfig, build_config, merge, method_trees, read_toml
 from pipeline.errors import ConfigError
+from pipeline.inversions import open_channels
 from pipeline.prepare import check_names, stored_config
-from storage import Run
 from workers.config import Preset
 
 
@@ -25,7 +25,8 @@ def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[
         return [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigError(
-            f"{flag} takes numbers separated by commas, such as 0.1,0.2, not {text!r}."
+            f"{flag} takes numbers separated by commas, such as {'3,17' if kind is int else '0.1,0.2'}, "
+            f"not {text!r}."
         ) from None
 
 
@@ -93,10 +94,9 @@ def _with_steps(method: str, steps: int) -> dict[str, Any]:
 
 def _of_channels(given: dict[str, Any]) -> dict[str, Any]:
     """What an inversion takes over from its channel run, for file and flags to override."""
-    place, network = given.get("inversion", {}).get("channels"), given.get("network", {})
-    if not place:
-        raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
-    stored = stored_config(Run.open(str(place)), given.get("dataset", {}).get("root"), network.get("weights"))
+    channels = open_channels(str(given.get("inversion", {}).get("channels") or ""))
+    root, weights = given.get("dataset", {}).get("root"), given.get("network", {}).get("weights")
+    stored = stored_config(channels, root, weights)
     tree = {name: asdict(getattr(stored, name)) for name in ("dataset", "network", "channel")}
     del tree["dataset"]["limit"]  # of its pairs; an inversion's is of its own
     return tree | {"seed": stored.seed}

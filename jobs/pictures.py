@@ -174,12 +174,13 @@ def encode(figure: Figure, form: str) -> bytes:
     return sink.getvalue()
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as its suffix says, .png or .pdf.
 
     Raises:
         OSError: it cannot be written.
     """
+    path = Path(path)
     path.write_bytes(encode(figure, path.suffix.lower().removeprefix(".")))
 
 

@@ -7,10 +7,10 @@ from jobs.pictures import similarity_map
 from jobs.tasks import blocks
 from pipeline.classes import class_channels
 from pipeline.pointing import Rule
-from pipeline.report import print_table
+from pipeline.report import print_table, warn_incomplete
 from pipeline.scores import scores
 from pipeline.similarity import CLOSEST_COLUMNS, closest_classes, similarity
-from storage import Kind, Run
+from storage import Run
 
 CLOSEST_SHOWN = 10
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
@@ -65,14 +65,3 @@ def _similarity(run: Run, classes: pa.Table, console: Console) -> list[str]:
 
 def _layer(run: Run) -> str:
     return str(run.manifest["config"]["channel"]["layer"])
-
-
-def warn_incomplete(run: Run, console: Console) -> None:
-    failed = run.table(Kind.FAILURES, ["pair"]).num_rows
-    if failed:
-        console.print(
-            f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score"
-        )
-    missing = len(run.missing())
-    if missing:
-        console.print(f"warning: {missing} shards are not committed and in no score")

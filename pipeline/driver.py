@@ -9,15 +9,11 @@ only to an actor that has said it is ready.
 
 import logging
 import os
-import signal
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -26,6 +22,7 @@ from ray.util import metrics
 from pipeline.errors import DriverError
 from pipeline.events import event
 from pipeline.progress import ProgressReport, shorten
+from pipeline.stop import stoppable
 from pipeline.watch import Watch
 from storage import Run
 from workers.actor import CONCURRENCY, CONCURRENT_SHARDS, ShardActor
@@ -183,7 +180,7 @@ def drive(
         KeyboardInterrupt, SystemExit: it was stopped.
     """
     loop = _Loop(run, spec, pool, progress, retry, save, actor)
-    with _stoppable():
+    with stoppable():
         try:
             loop.run()
         finally:
@@ -479,20 +476,3 @@ def _cause(error: Exception) -> str:
         return f"{type(cause).__name__}: {cause}"
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that `finally` runs. Ray installs its own handler before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)

@@ -29,16 +29,16 @@ COSINES = pa.schema(
 _MEANS = ("cosine", "cosine_masked", "cosine_between")
 
 
-def open_channels(config: RunConfig) -> Run:
-    """The channel run that a configuration names.
+def open_channels(place: str) -> Run:
+    """The channel run of an inversion.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: none is named.
         RunError: there is none, it is of another kind, or not finished.
     """
-    if not config.inversion.channels:
+    if not place:
         raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
-    run = Run.open(config.inversion.channels)
+    run = Run.open(place)
     if run.kind != Kind.CHANNEL:
         raise RunError(
             f"{run.place()} holds {run.kind.value} results; --channels takes one of --method channel."

@@ -152,7 +152,7 @@ def _explained(config: RunConfig, network: Network) -> _Source:
 
 def _inverted(config: RunConfig, network: Network, model: dict[str, Any]) -> _Source:
     """The pairs or channels of a channel run. Where that lies is no identity, what it is is one."""
-    channels = open_channels(config)
+    channels = open_channels(config.inversion.channels)
     check_channels(channels, config, model)
     rows = inversion_rows(channels, config.inversion, network.side)
     try:
@@ -244,7 +244,7 @@ def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_shar
     """What an actor needs to work on a run."""
     method = getattr(config, config.method)
     if isinstance(method, InversionConfig):  # workers may run in another directory
-        method = replace(method, channels=open_channels(config).uri)
+        method = replace(method, channels=open_channels(config.inversion.channels).uri)
     return WorkerSpec(
         network=network_arguments(config),
         method=method,

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from storage import Kind, Run
+
 LIST_ITEMS = 6
 NOTHING = "-"
 
@@ -153,3 +155,15 @@ def print_table(
 def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """Characters of a table whose lines are not broken."""
     return sum(max(map(len, column)) + 3 for column in zip(names, *rows, strict=True)) + 1
+
+
+def warn_incomplete(run: Run, console: Console) -> None:
+    """Tell of pairs that failed and of shards that are missing: they are in no score."""
+    failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+    if failed:
+        console.print(
+            f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score"
+        )
+    missing = len(run.missing())
+    if missing:
+        console.print(f"warning: {missing} shards are not committed and in no score")

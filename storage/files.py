@@ -89,6 +89,12 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         PlaceError: the URI is not understood.
         OSError: the region of an S3 bucket cannot be asked for.
     """
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise PlaceError("its name is not UTF-8") from None
+    if not uri:
+        raise PlaceError("it is empty")
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     try:

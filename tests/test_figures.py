@@ -33,6 +33,7 @@ from jobs.report import (
     save,
     score_curve,
 )
+from pipeline.errors import DatasetError
 from storage import Kind, Run, RunError
 from storage.schema import PLAN
 from workers.config import MaskConfig, SpatialConfig
@@ -214,7 +215,7 @@ def test_pairs_by_number_by_image_by_class_and_by_default(spatial: Run) -> None:
             masks_of_areas(spatial, **wrong)
     with pytest.raises(RunError, match=r"There is no class 'fish'. There are: .*cat, dog"):
         masks_of_areas(spatial, classes=["fish"])
-    with pytest.raises(RunError, match="No pair was chosen"):
+    with pytest.raises(RunError, match="0 pairs were chosen"):
         masks_of_areas(spatial, pairs=[])
 
 
@@ -378,7 +379,7 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
     told = {i: {Kind.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
     folder = make(tmp_path / "folder", Kind.INVERSION, [0, 3], told, channel, inversion=PAIRS)
     assert titles(inversions_of_classes(folder, classes=["t3"])) == ["t3: cosine 0.50"]
-    monkeypatch.setattr("jobs.report.figures.SHEET", 1)
+    monkeypatch.setattr("jobs.report.figures.MOST", 1)
     with pytest.raises(RunError, match="2 classes have inversions; a sheet shows 1 to 1"):
         inversions_of_classes(folder)
     with pytest.raises(RunError, match="needs inversions of pairs"):
@@ -474,7 +475,7 @@ def test_the_command_writes_a_figure(spatial: Run, tmp_path: Path) -> None:
         (["masks-of-areas", "RUN", "--classes", "cat,bird"], "There is no class 'bird'. There are: "),
         (["masks-of-areas", "RUN", "--out", "x.svg"], "--out is a file that ends in .png or .pdf"),
         (["masks-of-areas", "RUN", "--out", "RUN/run.json/x.png"], "Cannot write the figure to "),
-        (["channel-curve", "RUN"], "This figure needs a channel run; given: RUN (spatial). Add one."),
+        (["channel-curve", "RUN"], "This figure needs a run of kind channel; given: RUN (spatial). Add one."),
         (["channels-of-classes", "RUN", "--pairs", "1"], "give --classes instead of --pairs"),
         (["masks-of-areas", "RUN/images"], "No run at "),
     ],
@@ -486,6 +487,20 @@ def test_bad_input_gets_one_line_that_says_what_there_is(
     assert result.exit_code == 2
     assert said.replace("RUN", spatial.uri) in result.output
     assert result.output.count("\n") == 1
+
+
+def test_the_functions_take_what_python_has_for_places_numbers_and_names(spatial: Run, images: Path) -> None:
+    run, root = Path(spatial.uri), images
+    wanted = titles(masks_of_areas(spatial, pairs=[1]))
+    for pairs in ([np.int64(1)], np.array([1]), 1, "im1", ["im1"]):
+        assert titles(masks_of_areas(run, pairs=pairs, root=root)) == wanted
+    assert titles(masks_of_areas(run, classes="dog")) == wanted
+    with pytest.raises(RunError, match="No class was chosen"):
+        masks_of_areas(run, classes=[])
+    with pytest.raises(RunError, match="51 pairs were chosen: a figure shows 1 to 50"):
+        masks_of_areas(run, pairs=[0] * 51)
+    with pytest.raises(DatasetError, match="cannot be read: no such folder"):
+        masks_of_areas(run, root=images / "nowhere")
 
 
 def test_compare_without_maps_or_masks_says_so(channel: Run) -> None:

@@ -450,6 +450,43 @@ def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(levels, [[0, 32], [63, 0]])  # eq. 11 over its largest value, none below 0
 
 
+def test_what_does_not_belong_to_the_report_is_refused(images: Path, two: list[Run], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is given 2 times"):
+        Site([two[0], two[1], Run.open(two[0].uri)])
+    of = ("pairs", two[0])
+    foreign = make(tmp_path / "f", Kind.INVERSION, [40], 1, inversion, str(images), inverted=of)
+    with pytest.raises(RunError, match="has no pair of"):
+        Site([two[0], foreign])
+    channels = make(tmp_path / "c", Kind.CHANNEL, [0, 1, 2], 2, channel, str(images))
+    channels.write_scores("ablation", pa.table({"other": [1]}))
+    with pytest.raises(RunError, match="holds another table: `extremal ablate` makes it anew"):
+        write_site(Site([channels]), str(tmp_path / "site"), Console(quiet=True))
+
+
+def test_an_image_of_another_shape_than_was_explained_is_not_shown(two: list[Run], tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(two[0].manifest["dataset"]["root"], root)
+    path = root / str(key(6)["path"])
+    for size, shown in (((WIDTH, HEIGHT), True), ((3 * WIDTH, 3 * HEIGHT + 1), True), ((40, 10), False)):
+        Image.new("RGB", size).save(path, "JPEG")
+        site = Site(two, str(root))
+        if shown:
+            assert site["pictures/000/000003.jpg"]
+            continue
+        with pytest.raises(KeyError):
+            _ = site["pictures/000/000003.jpg"]
+        assert "40x10, and was 40x30 when it was explained" in site.book.pictures.unreadable[3]
+
+
+@pytest.mark.parametrize("arguments", [["b\udcff"], ["RUN", "--out", "b\udcff"], [""]])
+def test_a_place_that_is_none_is_one_line(two: list[Run], arguments: list[str]) -> None:
+    given = [text.replace("RUN", two[0].uri) for text in arguments]
+    result = CliRunner().invoke(app, ["report", *given])
+    assert result.exit_code == 2, result.output
+    assert "error: " in result.output
+    assert "UTF-8" in result.output or "it is empty" in result.output
+
+
 @pytest.fixture
 def server(two: list[Run]) -> Iterator[Server]:
     with Server(Site(two), 0) as server:
@@ -584,13 +621,22 @@ def test_a_lost_writer_ends_the_command_with_a_message(writing: "subprocess.Pope
     assert "Traceback" not in output
 
 
-def test_an_interrupted_report_says_so(writing: "subprocess.Popen[str]") -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupted_report_says_so(
+    writing: "subprocess.Popen[str]", number: signal.Signals, code: int, said: str
+) -> None:
     children(writing.pid)
-    os.killpg(writing.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        os.killpg(writing.pid, number)
+    else:
+        writing.send_signal(number)
     output = writing.communicate(timeout=60)[0]
-    assert writing.returncode == 130
-    assert "stopped. The same command writes the pages again." in output
+    assert writing.returncode == code
+    assert f"{said}. The same command writes the pages again." in output
     assert "Traceback" not in output
+    assert "resource_tracker" not in output
 
 
 def test_what_a_writer_finds_unreadable_is_known_to_all_and_told_once(two: list[Run], tmp_path: Path) -> None:

@@ -53,21 +53,23 @@ def load(folder: Folder, path: str) -> Image.Image:
     return _decode(content, folder.show(path))
 
 
-def thumbnail(folder: Folder, path: str, side: int) -> Image.Image:
+def thumbnail(folder: Folder, path: str, side: int, size: tuple[int, int] | None = None) -> Image.Image:
     """The image at a path below a folder as a small RGB image, with the orientation of `decode`.
 
     Args:
+        size: width and height that it had once; its shape must still be that. None for any.
         side: length of the short side, pixels; a smaller image keeps its size. A JPEG may come out smaller by
             up to a quarter, because its decoder halves sizes for nothing.
 
     Raises:
-        ImageError, OSError: as `decode`.
+        ImageError: as `decode`, or of another shape.
+        OSError: as `decode`.
     """
     try:
         content = folder.read(path)
     except FileFault as fault:
         raise ImageError(f"{folder.show(path)}: {fault}") from fault
-    small = _decode(content, folder.show(path), side)
+    small = _decode(content, folder.show(path), side, size)
     scale = side / min(small.size)
     if scale >= 1:
         return small
@@ -102,7 +104,9 @@ def _of_the_image(error: OSError) -> bool:
     return error.errno is None or error.errno in OF_THE_FILE
 
 
-def _decode(content: bytes, name: str, side: int | None = None) -> Image.Image:
+def _decode(
+    content: bytes, name: str, side: int | None = None, size: tuple[int, int] | None = None
+) -> Image.Image:
     """`side`: the short side, pixels, of which a JPEG may lack a quarter when it is decoded smaller."""
     try:
         if not content:
@@ -110,6 +114,9 @@ def _decode(content: bytes, name: str, side: int | None = None) -> Image.Image:
         with Image.open(BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels")
+            if size is not None and _other_shape(image.size, size):
+                now, then = ("x".join(map(str, both)) for both in (image.size, size))
+                raise ImageError(f"{name}: it is {now}, and was {then} when it was explained")
             if side is not None:
                 scale = 0.75 * side / min(image.size)
                 wanted = int(image.width * scale) or 1, int(image.height * scale) or 1
@@ -124,6 +131,11 @@ def _decode(content: bytes, name: str, side: int | None = None) -> Image.Image:
     # Decoders of corrupt files raise nearly anything: SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise ImageError(f"{name}: cannot be decoded: {error}") from error
+
+
+def _other_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether width to height differ by more than the rounding of an image made smaller."""
+    return abs(one[0] * other[1] - one[1] * other[0]) > 0.02 * one[0] * other[1] + max(*one, *other)
 
 
 def _cause(error: OSError) -> str:

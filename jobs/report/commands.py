@@ -46,6 +46,10 @@ def serve_report(uris: Sequence[str], root: str | None, rule: Rule, port: int, c
 
 def _site(uris: Sequence[str], root: str | None, rule: Rule, console: Console) -> Site:
     site = Site([Run.open(uri) for uri in uris], root, rule)
+    for source in site.book.sources:
+        missing = len(source.run.missing())
+        if missing:
+            console.print(f"warning: {missing} shards of {source.run.place()} are missing", soft_wrap=True)
     if site.book.pictures.reason:
         console.print(f"warning: no pictures: {site.book.pictures.reason}", soft_wrap=True)
     return site

@@ -58,6 +58,9 @@ def ablation(run: Run) -> dict[str, Any] | None:
     except (OSError, pa.ArrowException) as error:
         place = run.place("scores/ablation.parquet")
         raise RunError(f"{place} cannot be read ({error}): `extremal ablate` makes it anew.") from error
+    if not {*SHOWN} <= {*found.column_names}:
+        place = run.place("scores/ablation.parquet")
+        raise RunError(f"{place} holds another table: `extremal ablate` makes it anew.")
     title = "Drop of the logit without each class's top channels"
     note = "excess: own less others'; p: random channels of the same energy (`extremal ablate`)"
     return table("ablation", title, found, SHOWN, note)

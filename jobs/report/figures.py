@@ -31,7 +31,7 @@ from jobs.pictures import (
     plain,
     sheet,
 )
-from jobs.report.material import SHOWN, Absent, ClassKey, Material, Row, Runs, choose
+from jobs.report.material import MOST, SHOWN, Absent, ClassKey, Material, Row, Runs, choose
 from jobs.report.panels import (
     Sweep,
     channel_curves,
@@ -58,7 +58,6 @@ Chosen = Sequence[int | str] | None
 
 SATURATION = 1.25  # of the bars of Figure 5: a quarter above the whole image's score
 EXAMPLES = 4  # images that excite a channel
-SHEET = 50  # classes on a contact sheet
 CLASS = ("class_id", "class_name", "target", "target_name")
 
 
@@ -187,15 +186,15 @@ def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None =
     of_pairs = [run for run in material.of_kind(Kind.INVERSION) if subject_of(run) == "pairs"]
     if not of_pairs:
         raise RunError("This figure needs inversions of pairs: add a run of --method inversion.")
-    shown = Material((of_pairs[0],), root)
+    shown = Material((of_pairs[0],), material.root)
     members: dict[ClassKey, list[int]] = {}
     for table in of_pairs[0].tables(Kind.INVERSION, ["pair", *CLASS]):
         for key, pair in zip(class_keys(table), table["pair"].to_pylist(), strict=True):
             members.setdefault(key, []).append(pair)
     keys = sorted(members) if classes is None else choose(sorted(members), classes)
-    if not 0 < len(keys) <= SHEET:
+    if not 0 < len(keys) <= MOST:
         raise RunError(
-            f"{len(keys)} classes have inversions; a sheet shows 1 to {SHEET}: choose by --classes."
+            f"{len(keys)} classes have inversions; a sheet shows 1 to {MOST}: choose by --classes."
         )
     channels = _channels_by_class(material)
     return sheet(

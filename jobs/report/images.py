@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 import pyarrow as pa
 
-from pipeline.datasets import unreachable
+from jobs.report.source import checked_root
 from storage import Run
 from storage.files import HIDDEN, PlaceError, printable
 from storage.folder import Folder, open_root
@@ -41,6 +41,8 @@ class Pictures:
             paths = paths.unify_dictionaries().combine_chunks()
         self.of_pair: np.ndarray = paths.indices.to_numpy()
         self._paths = paths.dictionary
+        _, first = np.unique(self.of_pair, return_index=True)
+        self._sizes = plan.select(["width", "height"]).take(first)
         self.unreadable: dict[int, str] = {}
         self._folder, self.reason = _open(run, root)
 
@@ -74,6 +76,11 @@ class Pictures:
             with suppress(KeyError):
                 self.jpeg(number)
 
+    def _explained(self, number: int) -> tuple[int, int] | None:
+        """Width and height of an image when it was planned, if they were known."""
+        width, height = (self._sizes[name][number].as_py() for name in ("width", "height"))
+        return (width, height) if width and height else None
+
     def jpeg(self, number: int) -> bytes:
         """A picture.
 
@@ -83,7 +90,7 @@ class Pictures:
         if self._folder is None or not 0 <= number < len(self._paths):
             raise KeyError(number)
         try:
-            small = thumbnail(self._folder, self._paths[number].as_py(), SIDE)
+            small = thumbnail(self._folder, self._paths[number].as_py(), SIDE, self._explained(number))
         except (ImageError, OSError) as error:
             self.lose({number: printable(str(error))})
             raise KeyError(number) from None
@@ -94,7 +101,11 @@ class Pictures:
 
 def _open(run: Run, given: str | None) -> tuple[Folder | None, str]:
     """The folder of the images, or None and why."""
-    root = given or str(run.manifest["dataset"]["root"])
+    if given is not None:
+        return open_root(checked_root(given)), ""
+    root = str(run.manifest.get("dataset", {}).get("root", ""))
+    if not root:
+        return None, f"{run.place('run.json')} does not say where they lie: give --root"
     if HIDDEN in root:
         return None, f"{root} was given with credentials, which no run stores: give --root again"
     try:
@@ -104,6 +115,4 @@ def _open(run: Run, given: str | None) -> tuple[Folder | None, str]:
         error: Exception = FileNotFoundError("no such folder")
     except (PlaceError, OSError) as caught:
         error = caught
-    if given is not None:
-        raise unreachable(root, error)
     return None, f"{printable(root)} is not reachable ({printable(str(error))}): give --root"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pictures import displayed
-from jobs.report.source import preprocess_of
+from jobs.report.source import checked_root, preprocess_of
 from pipeline.pairs import list_or_none
 from storage import Kind, Run, RunError
 from storage.files import HIDDEN
@@ -18,11 +19,13 @@ from workers.errors import ImageError
 from workers.images import load
 
 Row = dict[str, Any]
-Runs = str | Run | Sequence[str | Run]
+Place = str | PathLike[str] | Run
+Runs = Place | Sequence[Place]
 ClassKey = tuple[int, str]
 
 KEY = ("image_id", "class_id", "class_name")
 SHOWN = 4  # pairs or classes of a figure for which none were chosen
+MOST = 50  # of them
 
 
 class Absent(Exception):
@@ -43,14 +46,16 @@ class Material:
         Raises:
             RunError: a run is not there, or none is of one of the kinds needed.
         """
-        given = [runs] if isinstance(runs, str | Run) else runs
-        opened = tuple(run if isinstance(run, Run) else Run.open(run) for run in given)
+        given = [runs] if isinstance(runs, str | PathLike | Run) else runs
+        opened = tuple(run if isinstance(run, Run) else Run.open(str(run)) for run in given)
         kinds = [run.kind for run in opened]
         for kind in needed:
             if kind not in kinds:
                 there = ", ".join(f"{run.place()} ({run.kind.value})" for run in opened)
-                raise RunError(f"This figure needs a {kind.value} run; given: {there or 'none'}. Add one.")
-        return cls(opened, root)
+                raise RunError(
+                    f"This figure needs a run of kind {kind.value}; given: {there or 'none'}. Add one."
+                )
+        return cls(opened, None if root is None else checked_root(str(root)))
 
     def of_kind(self, kind: Kind) -> list[Run]:
         """The runs of a kind, as given."""
@@ -75,18 +80,20 @@ class Material:
             plan = plan.filter(pa.array([key in named for key in keys]))
         if wanted is None:
             return _rows(plan.slice(0, SHOWN))
-        found = [row for one in wanted for row in self._wanted(plan, one)]
-        if not found:
-            raise RunError("No pair was chosen: give their numbers.")
+        each = [wanted] if isinstance(wanted, str | int) else wanted
+        found = [row for one in each for row in self._wanted(plan, one)]
+        if not 0 < len(found) <= MOST:
+            raise RunError(f"{len(found)} pairs were chosen: a figure shows 1 to {MOST}. Give their numbers.")
         return found
 
     def _wanted(self, plan: pa.Table, one: int | str) -> list[Row]:
-        column = plan["pair" if isinstance(one, int) else "image_id"]
+        number = not isinstance(one, str)  # also one of numpy's
+        column = plan["pair" if number else "image_id"]
         found = _rows(plan.take(np.flatnonzero(column.to_numpy() == one)))
         if found:
             return found
         place = self.runs[0].place()
-        if isinstance(one, int):
+        if number:
             raise RunError(f"There is no pair {one} in {place}, which has {_some(plan['pair'])}.")
         raise RunError(f"There is no image {one!r} in {place}, which has {_some(plan['image_id'])}.")
 
@@ -175,8 +182,10 @@ def choose(there: Sequence[ClassKey], wanted: Sequence[int | str]) -> list[Class
     Raises:
         RunError: there is no such class.
     """
+    if not wanted:
+        raise RunError("No class was chosen: give names or ids.")
     chosen = []
-    for one in wanted:
+    for one in [wanted] if isinstance(wanted, str) else wanted:
         by_name = [key for key in there if key[1] == one]
         found = by_name or [key for key in there if str(key[0]) == str(one)]
         if not found:

@@ -96,7 +96,8 @@ def _run(run: Run) -> dict[str, Any]:
 def _facts(book: Book) -> list[list[str]]:
     run = book.run
     config, model = run.manifest["config"], run.manifest["model"]
-    known = run.manifest.get("versions", {})
+    known = run.manifest.get("versions")
+    known = known if isinstance(known, dict) else {}
     facts = {
         "network": model["name"],
         "weights": f"SHA-256 {str(model.get('weights_sha256', 'unknown'))[:12]}",

@@ -1,6 +1,6 @@
 """The runs of a report, joined: the first decides the pairs, the others add what they hold of them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.datasets import unreachable
 from pipeline.masks import mask_config
 from storage import Kind, Run, RunError
+from storage.folder import open_root
 from storage.schema import SCHEMAS
 from workers.config import MaskConfig
 from workers.images import Preprocess
@@ -94,6 +96,22 @@ def subject_of(inversions: Run) -> str:
     return str(inversions.manifest["config"]["inversion"]["subject"])
 
 
+def checked_root(root: str) -> str:
+    """Where the images are said to lie now.
+
+    Raises:
+        PlaceError: it is no place.
+        DatasetError: it is not there.
+    """
+    try:
+        if open_root(root).is_dir():
+            return root
+        error: Exception = FileNotFoundError("no such folder")
+    except OSError as caught:
+        error = caught
+    raise unreachable(root, error)
+
+
 def belongs(inversions: Run, channels: Run | None) -> bool:
     """Whether inversions are of that channel run: another network's layer may have the same name."""
     return channels is None or inversions.manifest["data"].get("channels") == channels.manifest["config_hash"]
@@ -103,14 +121,18 @@ def open_sources(runs: Sequence[Run]) -> tuple[pa.Table, list[Source]]:
     """The plan of the first run, and all runs joined to it by image, class and name.
 
     Raises:
-        RunError: a run has no pair of the first, unless it holds inversions, which may be of channels.
+        RunError: a run has no pair of the first, unless it inverts channels; or it is given twice.
     """
+    for place, count in Counter(run.place() for run in runs).items():
+        if count > 1:
+            raise RunError(f"{place} is given {count} times: give each run once.")
     plan = runs[0].plan()
     sources = [Source(runs[0], 0, np.arange(plan.num_rows), plan)]
     for number, run in enumerate(runs[1:], 1):
         other = run.plan([*_KEY, "shard"])
         own = _join(plan, other)
-        if (own < 0).all() and run.kind != Kind.INVERSION:
+        of_channels = run.kind == Kind.INVERSION and subject_of(run) == "channels"
+        if (own < 0).all() and not of_channels:
             raise RunError(
                 f"{run.place()} has no pair of {runs[0].place()}, the first run, which decides the pairs. "
                 "Give runs of one dataset."

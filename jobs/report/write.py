@@ -145,6 +145,7 @@ def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
         RunError: the folder cannot be written, or a shard is damaged.
         PlaceError: `out` is no folder or URI.
     """
+    _ = site.classes  # what is wrong with it is said before hours of writing
     progress = ProgressReport(sum(part.items for part in site.parts()), 0, console, "items")
     files = written = 0
     try:

@@ -655,7 +655,7 @@ def finetune(
 @app.command(
     epilog="**Examples**\n\n`extremal figure masks-of-areas runs/voc --pairs 3,17`\n\n"
     "`extremal figure compare-methods runs/voc runs/voc-methods --image 000001 --out compare.pdf`\n\n"
-    "`extremal figure channels-of-classes runs/channels runs/inversions --classes 'goldfish,tabby' "
+    "`extremal figure channels-of-classes runs/channels runs/pictures --classes 'goldfish,tabby' "
     "--root /data/imagenet`\n\n"
     "**Figures**\n\n"
     "- `masks-of-areas` images with their masks over areas (the paper's Figure 1); a spatial run\n"
@@ -664,7 +664,7 @@ def finetune(
     "- `area-growth` masks and their share of the full score as bars (5); a spatial run\n"
     "- `channel-curve` score against number of channels, with the saliency of eq. 11 (8); a channel run\n"
     "- `inversion-difference` inversions of all and of a* channels (9); an inversion run, a channel run\n"
-    "- `channels-of-classes` mean masks, inversions, exciting images (10); a channel run, inversions\n"
+    "- `channels-of-classes` mean masks, inversions, exciting images (10); a channel run, inversions of it\n"
     "- `inversions-of-classes` a contact sheet: channels and images by class; inversions, a channel run\n\n"
     "Several runs of one dataset are joined by image and class; pairs are those of the first. "
     "`from jobs.report import masks_of_areas` and so on return matplotlib figures."

@@ -19,7 +19,7 @@ from storage import Kind, Run
 from workers.images import decode
 from workers.shapes_cnn import train_shapes_cnn
 
-EPOCHS = 22
+EPOCHS = 30
 SHOWN = 6
 TOLERANCE_PX = 5  # 15 px, made for photographs, is a third of these images' objects
 

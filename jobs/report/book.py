@@ -170,8 +170,8 @@ class Book:
 
     @cached_property
     def methods(self) -> list[str]:
-        """All names in the report, sorted."""
-        return sorted({name for of_run in self.names for name in of_run.values()})
+        """All names in the report, those of the first run first."""
+        return list(dict.fromkeys(name for of_run in self.names for name in of_run.values()))
 
     def _read_chapter(self, chapter: int) -> list[Known]:
         pairs = self.pairs_of(chapter)

@@ -62,5 +62,6 @@ def ablation(run: Run) -> dict[str, Any] | None:
         place = run.place("scores/ablation.parquet")
         raise RunError(f"{place} holds another table: `extremal ablate` makes it anew.")
     title = "Drop of the logit without each class's top channels"
-    note = "excess: own less others'; p: random channels of the same energy (`extremal ablate`)"
+    k = found["k"][0].as_py() if found.num_rows else 0
+    note = f"{k} channels set to zero; excess: own less others'; matched: random channels of the same energy"
     return table("ablation", title, found, SHOWN, note)

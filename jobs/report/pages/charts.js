@@ -119,16 +119,23 @@ function curveFigure(curve, width) {
   );
 }
 
-/** Bars of counts, one per named category, with the count above each. */
+/** Bars of counts, one per named category, with the count above each; the last category is no size. */
 function histogram({ names, values, width, xLabel, yLabel, label }) {
   const high = Math.max(1, ...values);
   const slots = { low: -0.5, high: names.length - 0.5, scale: (v) => v };
   const yTicks = ticks(0, high).filter(Number.isInteger);
   const { node, X, Y } = axes({ width, x: slots, y: { low: 0, high: high * 1.08 }, xTicks: [], yTicks, xLabel, yLabel, label });
   const wide = (X(1) - X(0)) * 0.72;
+  const half = (i) => 4 * names[i].length + 3;
+  const last = names.length - 1;
+  let end = -Infinity;
   values.forEach((value, i) => {
-    node.append(s("rect", { class: i === names.length - 1 ? "bar pale" : "bar", x: X(i) - wide / 2, y: Y(value), width: wide, height: Y(0) - Y(value) }));
-    node.append(s("text", { x: X(i), y: HEIGHT - MARGIN.bottom + 17, "text-anchor": "middle" }, names[i]));
+    node.append(s("rect", { class: i === last ? "bar pale" : "bar", x: X(i) - wide / 2, y: Y(value), width: wide, height: Y(0) - Y(value) }));
+    // Names that would touch are left out; the last, which is no size, never is.
+    if (i === last || (X(i) - half(i) > end && X(i) + half(i) < X(last) - half(last))) {
+      node.append(s("text", { x: X(i), y: HEIGHT - MARGIN.bottom + 17, "text-anchor": "middle" }, names[i]));
+      end = X(i) + half(i);
+    }
     if (value) node.append(s("text", { class: "strong", x: X(i), y: Y(value) - 4, "text-anchor": "middle" }, num(value)));
   });
   return node;

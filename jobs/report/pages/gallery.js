@@ -137,8 +137,7 @@ function cardFacts(id) {
   const outcomes = index.hits.get(query.method);
   if (outcomes && outcomes[id]) {
     const distance = index.distance.get(query.method)[id];
-    const far = distance > 0 ? ` by ${num(Math.round(distance))} px` : "";
-    parts.push(`${query.method} ${OUTCOMES[String.fromCharCode(outcomes[id])]}${far}`);
+    parts.push(`${query.method} ${outcomeText(String.fromCharCode(outcomes[id]), distance)}`);
   }
   return parts.join(" · ");
 }

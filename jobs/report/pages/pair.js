@@ -102,10 +102,8 @@ function legend(pair, overview) {
     pair.boxes.length ? h("li", {}, h("span", { class: "swatch box" }), "ground truth") : null,
     partial(pair) ? h("li", {}, h("span", { class: "swatch region" }), "seen by the network") : null,
   ];
-  const entry = ({ method, outcome, distance }) => {
-    const far = distance > 0 ? ` by ${num(Math.round(distance))} px` : "";
-    return h("li", {}, pointMark(methodNumber(overview, method)), `${method}: ${OUTCOMES[outcome]}${far}`);
-  };
+  const entry = ({ method, outcome, distance }) =>
+    h("li", {}, pointMark(methodNumber(overview, method)), `${method}: ${outcomeText(outcome, distance)}`);
   return h("ul", { class: "legend", "aria-label": "Points of the methods" }, pair.points.map(entry), outlined);
 }
 

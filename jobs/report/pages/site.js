@@ -68,6 +68,13 @@ function num(value, digits = 3) {
 
 const count = (n, noun, plural = `${noun}s`) => `${num(n)} ${n === 1 ? noun : plural}`;
 const OUTCOMES = { h: "hit", m: "miss", s: "skipped", n: "none" };
+
+/** What became of a point, and how far it is from the object. */
+function outcomeText(outcome, distance) {
+  const away = distance > 0 ? `${num(Math.round(distance))} px` : "";
+  if (!away) return OUTCOMES[outcome];
+  return outcome === "h" ? `hit, ${away} away` : `${OUTCOMES[outcome]} by ${away}`;
+}
 const pad = (number, digits) => String(number).padStart(digits, "0");
 const numbered = (folder, number, ending) =>
   `${folder}/${pad(Math.floor(number / 1000), 3)}/${pad(number, 6)}.${ending}`;

@@ -501,8 +501,8 @@ def classes(
 @app.command(
     epilog="**Examples**\n\n`extremal ablate runs/channels`\n\n"
     "`extremal ablate runs/channels --k 5 --draws 100 --device cuda`\n\n"
-    "RUN is a channel run. A pair's channels are chosen without the pair. Writes scores/ablation.csv, and every pair's drops into "
-    "ablation_pairs.parquet."
+    "RUN is a channel run. A pair's channels are chosen without the pair. Writes scores/ablation.csv, and "
+    "every pair's drops into ablation_pairs.parquet."
 )
 def ablate(
     uri: RunUri,

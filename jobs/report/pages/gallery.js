@@ -230,6 +230,13 @@ function help() {
   return dialog;
 }
 
+/** What the numbers on the cards mean, where there are masks of several sizes. */
+function words({ size_label: size }) {
+  if (!size) return [];
+  const least = size === "area" ? "area" : "number of channels";
+  return [h("p", { class: "note" }, `a*: smallest ${least} that keeps the whole image's score; kept: mean score under the masks, 1 is the whole image's, 0 the perturbed one's.`)];
+}
+
 page(async (overview) => {
   heading("Gallery", overview);
   Object.assign(Gallery, { overview, index: new Index(overview), query: readQuery(overview) });
@@ -239,6 +246,7 @@ page(async (overview) => {
   document.getElementById("main").append(
     filters(overview),
     h("div", { class: "bar" }, status, pager("Pages of cards"), keys),
+    ...words(overview),
     h("ul", { id: "cards", class: "cards" }),
     pager("Pages of cards, below"),
     help(),

@@ -249,15 +249,15 @@ def _run(settings: Any, out: str, pool: Any) -> int:
     return _stoppable(out, lambda: execute(settings, out, pool, _console(stderr=True))[1])
 
 
-def _stoppable(out: str, action: Callable[[], int]) -> int:
-    """The action's exit code, or that of the signal that stopped it."""
+def _stoppable(out: str, action: Callable[[], int], advice: str = RESUME) -> int:
+    """The action's exit code, or that of the signal that stopped it; `advice` then says how to go on."""
     try:
         return action()
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped. {RESUME.format(_shown(out))}", err=True)
+        typer.echo(f"\nstopped. {advice.format(_shown(out))}", err=True)
         return INTERRUPTED
     except SystemExit:  # SIGTERM, which Ray's own code may turn into one without our number
-        typer.echo(f"terminated. {RESUME.format(_shown(out))}", err=True)
+        typer.echo(f"terminated. {advice.format(_shown(out))}", err=True)
         return TERMINATED
 
 
@@ -752,14 +752,14 @@ def report(
         from pipeline.stop import stoppable
 
         rule = _rule(tolerance, region, point)
-        try:
+
+        def write() -> int:
             with stoppable():
                 make_report(uris, root, rule, out, _console())
-        except (KeyboardInterrupt, SystemExit) as stop:
-            interrupted = isinstance(stop, KeyboardInterrupt)
-            word, code = ("\nstopped", INTERRUPTED) if interrupted else ("terminated", TERMINATED)
-            typer.echo(f"{word}. The same command writes the pages again.", err=True)
-            raise typer.Exit(code) from None
+            return 0
+
+        code = _stoppable(out or uris[0], write, "The same command writes the pages again.")
+    raise typer.Exit(code)
 
 
 @app.command(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pipeline.ablation_table import ABLATION_PAIRS, NULLS, Ablation
 from pipeline.blocks import Blocks, in_one
-from pipeline.classes import ClassKey, ClassSums, class_keys, class_sums, largest
+from pipeline.classes import CLASS, ClassKey, ClassSums, class_keys, class_sums, largest
 from pipeline.datasets import unreachable
 from pipeline.progress import ProgressReport
 from storage import Kind, Run
@@ -42,8 +42,7 @@ Ints = npt.NDArray[np.int64]
 Row = dict[str, Any]
 
 BATCH = 16  # pairs decoded and passed through the head at once
-_CLASS = ["class_id", "class_name", "target", "target_name"]
-_COLUMNS = ["pair", "image_id", "path", "seed", *_CLASS, "masks", "a_star"]
+_COLUMNS = ["pair", "image_id", "path", "seed", *CLASS, "masks", "a_star"]
 
 
 class Channels:
@@ -118,7 +117,7 @@ def ablate_run(
 def _outputs(run: Run) -> dict[ClassKey, set[int]]:
     """The outputs explained of every class."""
     outputs: dict[ClassKey, set[int]] = {}
-    for table in run.tables(Kind.CHANNEL, _CLASS):
+    for table in run.tables(Kind.CHANNEL, CLASS):
         for key, target in zip(class_keys(table), table["target"].to_pylist(), strict=True):
             outputs.setdefault(key, set()).add(target)
     return outputs

@@ -21,11 +21,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 ClassKey = tuple[int, str]
 
+CLASS = ("class_id", "class_name", "target", "target_name")  # what `class_keys` reads
 COLUMNS = [
-    "class_id",
-    "class_name",
-    "target",
-    "target_name",
+    *CLASS,
     "layer",
     "counts",
     "masks_shape",
@@ -54,8 +52,7 @@ CLASS_CHANNELS = pa.schema(
 
 def class_keys(table: pa.Table) -> list[ClassKey]:
     """(id, name) of every row's class; the explained output's where the dataset knows no class (-1)."""
-    names = ("class_id", "class_name", "target", "target_name")
-    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    rows = zip(*(table[name].to_pylist() for name in CLASS), strict=True)
     return [
         (class_id, class_name) if class_id >= 0 else (target, target_name or "")
         for class_id, class_name, target, target_name in rows

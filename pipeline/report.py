@@ -158,12 +158,15 @@ def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 
 def warn_incomplete(run: Run, console: Console) -> None:
-    """Tell of pairs that failed and of shards that are missing: they are in no score."""
+    """Tell of a run's pairs that failed and of its shards that are missing: they are in no score."""
     failed = run.table(Kind.FAILURES, ["pair"]).num_rows
     if failed:
         console.print(
-            f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score"
+            f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score",
+            soft_wrap=True,
         )
     missing = len(run.missing())
     if missing:
-        console.print(f"warning: {missing} shards are not committed and in no score")
+        console.print(
+            f"warning: {missing} shards of {run.place()} are not committed and in no score", soft_wrap=True
+        )

@@ -390,6 +390,24 @@ def test_the_interval_resamples_images_not_pairs() -> None:
     assert (row["excess_low"], row["excess"], row["excess_high"]) == (0, 0.5, 1)
 
 
+@pytest.mark.parametrize("drop", [0.5, 8.0])
+def test_a_draw_counts_up_to_rounding_and_no_further(drop: float) -> None:
+    """Rounding is a hundred-thousandth of the drop, or of one logit."""
+    one = {"class_id": 0, "class_name": "c", "target": 0, "choice": "raw", "channels": [0], "n_others": 1}
+    one |= {"score_full": 1.0, "drop_own": drop, "drop_others": 0.0, "pair": 0, "image_id": "a"}
+    slack = 1e-5 * max(1, drop)
+    drawn = [drop + slack, drop, drop - 0.9 * slack, drop - 1.1 * slack, 0.0]
+    one |= {
+        "random_own": drawn,
+        "matched_own": drawn,
+        "random_others": [0.0] * 5,
+        "matched_others": [0.0] * 5,
+    }
+    row = ablation_table(Ablation(pa.Table.from_pylist([one], schema=ABLATION_PAIRS)), 1, 5).to_pylist()[0]
+    assert [row[f"{name}_count"] for name in ("random_own", "random_excess", "matched_excess")] == [3, 3, 3]
+    assert row["matched_excess_p"] == pytest.approx(4 / 6)
+
+
 def test_nothing_ablated_is_a_table_of_counts() -> None:
     found = Ablation(ABLATION_PAIRS.empty_table())
     found.alone[0, "c"] = 2

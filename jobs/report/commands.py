@@ -8,6 +8,7 @@ from jobs.report.serve import ADDRESS, Server
 from jobs.report.site import Site
 from jobs.report.write import write_site
 from pipeline.pointing import Rule
+from pipeline.report import warn_incomplete
 from storage import Run
 from storage.files import join, printable
 
@@ -47,9 +48,7 @@ def serve_report(uris: Sequence[str], root: str | None, rule: Rule, port: int, c
 def _site(uris: Sequence[str], root: str | None, rule: Rule, console: Console) -> Site:
     site = Site([Run.open(uri) for uri in uris], root, rule)
     for source in site.book.sources:
-        missing = len(source.run.missing())
-        if missing:
-            console.print(f"warning: {missing} shards of {source.run.place()} are missing", soft_wrap=True)
+        warn_incomplete(source.run, console)
     if site.book.pictures.reason:
         console.print(f"warning: no pictures: {site.book.pictures.reason}", soft_wrap=True)
     return site

@@ -50,7 +50,7 @@ from jobs.report.panels import (
     visualized,
 )
 from jobs.report.source import subject_of
-from pipeline.classes import class_channels, class_keys
+from pipeline.classes import CLASS, class_channels, class_keys
 from pipeline.exemplars import exemplars
 from storage import Kind, RunError
 
@@ -58,7 +58,6 @@ Chosen = Sequence[int | str] | None
 
 SATURATION = 1.25  # of the bars of Figure 5: a quarter above the whole image's score
 EXAMPLES = 4  # images that excite a channel
-CLASS = ("class_id", "class_name", "target", "target_name")
 
 
 def masks_of_areas(

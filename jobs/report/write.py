@@ -22,8 +22,8 @@ from pipeline.progress import ProgressReport
 from storage import RunError
 from storage.files import open_filesystem, printable, write_bytes
 
-# Threads would fight for the interpreter: two of them take twice the time of one. Each process takes some
-# 200 MB with 50,000 pairs, and more with more of them.
+# Threads would fight for the interpreter: two of them took nearly twice the CPU of one. Each process takes
+# some 200 MB with 50,000 pairs, and more with more of them.
 WRITERS = min(4, os.cpu_count() or 1)
 
 

@@ -8,7 +8,7 @@ Parquet shards; one that is there already is used again), then measures by turns
     raw        the shard files, whole, into one buffer: what the disk or its cache gives
     read       the columns that the aggregator needs, decoded by pyarrow and dropped shard by shard, with none
                of the store's checks: the floor of whatever works on Parquet
-    aggregate  `pipeline.classes.class_channels`, from opening the run to the finished table
+    aggregate  `class_channels` of pipeline/aggregates, from opening the run to the finished table
 
 The ratio is aggregate over read, by the clock and by CPU time, which other work on the machine disturbs less.
 All three find the files in the page cache: an uncounted `raw` comes first. Imports are not timed, but in the
@@ -39,14 +39,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.classes import COLUMNS, class_channels
-from storage import Kind, Run
-from storage.schema import CHANNEL, PLAN
+from extremal.pipeline.aggregates.class_channels import COLUMNS, class_channels
+from extremal.storage import Kind, Run
+from extremal.storage.schema import CHANNEL, PLAN
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# The paper's, as in workers.config, which would bring torch into the measured processes.
+# The paper's, as in extremal.workers.config, which would bring torch into the measured processes.
 COUNTS = (1, 5, 10, 20, 25, 35, 40, 50, 60, 70, 80, 90, 100, 150, 200, 250, 300, 350, 400, 450, 528)
 CHANNELS = 528
 SOFT = 0.25  # share of a mask's values that are not exactly 0 or 1

@@ -16,9 +16,9 @@ from dataclasses import replace
 import torch
 from methods import bare, seconds
 
-from workers import load_network, split_network
-from workers.config import InversionConfig
-from workers.inversion import invert
+from extremal.workers import load_network, split_network
+from extremal.workers.config import InversionConfig
+from extremal.workers.inversion.invert import invert
 
 FEW = 2
 

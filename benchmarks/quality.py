@@ -47,13 +47,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storage.run import diff
-from workers import Network, SpatialConfig, decode, extremal_perturbation, load_network, spatial_preset
-from workers.area import area_term
-from workers.config import Precision, Preset, with_steps
-from workers.masks import mask_family
-from workers.perturbation import perturb, pyramid
-from workers.saliency.fidelity import rise_blur
+from extremal.storage.run import diff
+from extremal.workers import (
+    Network,
+    SpatialConfig,
+    decode,
+    extremal_perturbation,
+    load_network,
+    spatial_preset,
+)
+from extremal.workers.config import Precision, Preset, with_steps
+from extremal.workers.extremal.area import area_term
+from extremal.workers.extremal.masks import mask_family
+from extremal.workers.extremal.perturbation import perturb, pyramid
+from extremal.workers.saliency.fidelity import rise_blur
 
 # What is measured, with the decimals that a table shows.
 DECIMALS = {
@@ -288,7 +295,7 @@ def measure(
         padded = family.draw(params.to(image))
         masks = family.crop(padded)
         binary = (masks >= 0.5).to(masks)
-        # As in workers/spatial.py: the wanted area counts the margin.
+        # As in workers/extremal/spatial.py: the wanted area counts the margin.
         pixels = padded[0].numel()
         kept = tuple(pixels - int(pixels * (1 - area)) for area in config.areas)
         both = torch.cat([masks, binary])

@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from pipeline.config import build_config
-from storage import Kind, Run
-from storage.schema import PLAN, POINTS, SPATIAL
+from extremal.pipeline.config import build_config
+from extremal.storage import Kind, Run
+from extremal.storage.schema import PLAN, POINTS, SPATIAL
 
 AREAS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 METHODS = ("center", "extremal", "grad_cam", "rise")
@@ -158,7 +158,7 @@ def measure(run: str, report: Path) -> dict[str, float]:
     """Write the report in a process of its own."""
     shutil.rmtree(report, ignore_errors=True)
     start = time.perf_counter()
-    command = [sys.executable, "-m", "jobs.cli", "report", run, "--out", str(report)]
+    command = [sys.executable, "-m", "extremal.jobs.cli", "report", run, "--out", str(report)]
     process = subprocess.Popen(command, start_new_session=True)
     peak = 0
     while process.poll() is None:

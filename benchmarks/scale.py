@@ -38,14 +38,14 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
-from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.driver import Pool, drive
-from pipeline.pairs import Dataset
-from pipeline.plan import Plan, make_plan
-from pipeline.progress import ProgressReport
-from storage import Kind, Run
-from storage.schema import PLAN, SCHEMAS
-from workers.images import Preprocess
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.pairs import Dataset
+from extremal.pipeline.driving.driver import Pool, drive
+from extremal.pipeline.plan import Plan, make_plan
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import Kind, Run
+from extremal.storage.schema import PLAN, SCHEMAS
+from extremal.workers.images import Preprocess
 
 IMAGENET_TRAIN = 1_281_167
 ROUNDS = 20  # shards of every actor in `actors`
@@ -121,7 +121,7 @@ def measure_plan(folder: str, pairs: int) -> dict[str, float]:
 
 
 def _plan(folder: str) -> Plan:
-    from pipeline.datasets import open_dataset
+    from extremal.pipeline.datasets.open import open_dataset
 
     dataset: Dataset = open_dataset("imagenet", folder)
     preprocess = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

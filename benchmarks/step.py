@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from workers import (
+from extremal.workers import (
     ChannelConfig,
     Network,
     SpatialConfig,
@@ -33,7 +33,7 @@ from workers import (
     spatial_preset,
     split_network,
 )
-from workers.config import Schedule
+from extremal.workers.config import Schedule
 
 NETWORKS = ["squeezenet1_1", "bvlc_googlenet", "resnet50", "vgg16"]
 WARM_UP = 2

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from storage import Run
-from workers import load_network
-from workers.config import Precision
-from workers.optimize import CPU_SLOTS
+from extremal.storage import Run
+from extremal.workers import load_network
+from extremal.workers.config import Precision
+from extremal.workers.extremal.engine import CPU_SLOTS
 
 WIDTH, HEIGHT = 500, 375
 
@@ -91,7 +91,16 @@ def main() -> None:
         images, out = Path(folder, "images"), Path(folder, "run")
         make_images(images, a.pairs)
         before = bare_passes(*bare)
-        command = [sys.executable, "-m", "jobs.cli", "run", "--dataset", "folder", "--root", str(images)]
+        command = [
+            sys.executable,
+            "-m",
+            "extremal.jobs.cli",
+            "run",
+            "--dataset",
+            "folder",
+            "--root",
+            str(images),
+        ]
         command += ["--network", a.network, "--weights", "random", "--preset", a.preset, "--out", str(out)]
         command += ["--actors", str(a.actors), "--threads", str(a.threads), "--slots", str(a.slots)]
         # Three shards for each actor, so that decoding and writing can overlap with computing.

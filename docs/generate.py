@@ -15,14 +15,14 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-import jobs.report
-import storage
-import workers
-import workers.saliency
-from jobs.cli import app
-from pipeline.config import RunConfig
-from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS
-from workers.config import spatial_preset
+import extremal.jobs.figures
+import extremal.storage
+import extremal.workers
+import extremal.workers.saliency
+from extremal.jobs.cli.app import app
+from extremal.pipeline.config import RunConfig
+from extremal.storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS
+from extremal.workers.config import spatial_preset
 
 ROOT = Path(__file__).resolve().parents[1]
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
@@ -203,7 +203,7 @@ def schemas() -> str:
     parts = [
         "# Tables of a run",
         f"Schema {SCHEMA_VERSION}, made from `storage/schema.py`. `pair` joins the tables.",
-        _plain(inspect.cleandoc(inspect.getmodule(storage.schema).__doc__ or "")),
+        _plain(inspect.cleandoc(inspect.getmodule(extremal.storage.schema).__doc__ or "")),
     ]
     for name, schema in tables.items():
         rows = [
@@ -220,11 +220,11 @@ def schemas() -> str:
 def python() -> str:
     """Directives of mkdocstrings for every public name."""
     public = {
-        "workers": workers.__all__,
-        "workers.saliency": workers.saliency.__all__,
-        "jobs.report": jobs.report.__all__,
-        "pipeline.masks": ["draw_masks"],
-        "storage": storage.__all__,
+        "extremal.workers": extremal.workers.__all__,
+        "extremal.workers.saliency": extremal.workers.saliency.__all__,
+        "extremal.jobs.figures": extremal.jobs.figures.__all__,
+        "extremal.pipeline.stored_masks": ["draw_masks"],
+        "extremal.storage": extremal.storage.__all__,
     }
     parts = ["# Python", "What may be imported; the rest may change between versions."]
     for module, names in public.items():

@@ -4,19 +4,19 @@ import pyarrow.compute as pc
 import torch
 from rich.console import Console
 
-from jobs.tasks import blocks
-from pipeline.ablation import ablate_run
-from pipeline.ablation_table import CHOICES, DRAWN, SHOWN, ablation_table
-from pipeline.datasets import unreachable
-from pipeline.errors import ConfigError
-from pipeline.prepare import network_arguments, stored_config
-from pipeline.progress import ProgressReport
-from pipeline.report import print_table, warn_incomplete
-from storage import Kind, Run, RunError
-from storage.folder import Folder, open_root
-from workers.networks import load_network
-from workers.split import split_network
-from workers.worker import check_weights
+from extremal.jobs.tables.printed import print_table, warn_incomplete
+from extremal.pipeline.ablate import ablate_run
+from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, ablation_table
+from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.datasets.open import unreachable
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.prepare import network_arguments, stored_config
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.folder import Folder, open_root
+from extremal.workers.networks.cut import split_network
+from extremal.workers.networks.network import load_network
+from extremal.workers.shard.worker import check_weights
 
 ERRORS = 3  # of the pairs that failed, shown
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.options import settings_of
-from jobs.run import COMPLETE, INCOMPLETE
-from jobs.several import Planned, run_all
-from jobs.table import show_table
-from pipeline.config import DatasetConfig, NetworkConfig, merge, read_toml
-from pipeline.driver import Pool
-from pipeline.errors import ConfigError
-from pipeline.pointing import Rule
-from pipeline.table import check_seeds
-from storage import RunError
+from extremal.jobs.options import settings_of
+from extremal.jobs.run import COMPLETE, INCOMPLETE
+from extremal.jobs.several import Planned, run_all
+from extremal.jobs.tables.compare import show_table
+from extremal.pipeline.aggregates.comparison import check_seeds
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.pipeline.config import DatasetConfig, NetworkConfig, merge, read_toml
+from extremal.pipeline.driving.driver import Pool
+from extremal.pipeline.errors import ConfigError
+from extremal.storage import RunError
 
 EXAMPLE = "give each run as [[run]], then its name and what differs from the settings above it"
 
@@ -25,7 +25,7 @@ def read_benchmark(file: Path, device: str | None = None) -> list[Planned]:
     """The runs of a TOML file: settings for all at its top, and a [[run]] for each.
 
     Args:
-        device: where they will run; as for `jobs.options.assemble`.
+        device: where they will run; as for `extremal.jobs.options.assemble`.
 
     Raises:
         ConfigError: no TOML, no runs, names that repeat or are no names of folders, or bad settings.

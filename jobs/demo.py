@@ -8,16 +8,16 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from jobs.report import masks_of_areas, save
-from jobs.run import execute
-from jobs.scores import show_classes, show_scores
-from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.datasets import open_dataset
-from pipeline.driver import Pool, start_ray
-from pipeline.pointing import Rule
-from storage import Kind, Run
-from workers.images import decode
-from workers.shapes_cnn import train_shapes_cnn
+from extremal.jobs.figures import masks_of_areas, save
+from extremal.jobs.run import execute
+from extremal.jobs.score import show_classes, show_scores
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.open import open_dataset
+from extremal.pipeline.driving.driver import Pool, start_ray
+from extremal.storage import Kind, Run
+from extremal.workers.images import decode
+from extremal.workers.networks.shapes_cnn import train_shapes_cnn
 
 EPOCHS = 30
 SHOWN = 6

@@ -8,12 +8,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from jobs.pictures import Curves, Panel, curve_sheet, displayed, heat, overlay, save, sheet
-from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
-from workers import channel_attribution, decode, extremal_perturbation, load_network
-from workers.errors import ImageError
-from workers.networks import Network
+from extremal.jobs.figures.drawing import Curves, Panel, curve_sheet, displayed, heat, overlay, save, sheet
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.errors import ConfigError
+from extremal.workers import channel_attribution, decode, extremal_perturbation, load_network
+from extremal.workers.errors import ImageError
+from extremal.workers.networks.network import Network
 
 
 def explain(

@@ -16,18 +16,25 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from jobs.pictures import DPI
-from pipeline.datasets import Dataset, open_dataset, unreachable
-from pipeline.errors import ConfigError, DatasetError
-from pipeline.events import event
-from pipeline.prepare import WHOLE_IMAGE, versions
-from pipeline.progress import ProgressReport
-from storage.files import printable, write_bytes
-from storage.run import diff
-from workers.finetune import Data, FinetuneConfig, Finetuner, TrainingError, average_precision, with_new_head
-from workers.images import MAX_INPUT
-from workers.labelled import ABSENT, IGNORED, PRESENT, Labelled
-from workers.networks import Network, load_network
+from extremal.jobs.figures.drawing import DPI
+from extremal.pipeline.datasets.open import Dataset, open_dataset, unreachable
+from extremal.pipeline.errors import ConfigError, DatasetError
+from extremal.pipeline.events import event
+from extremal.pipeline.prepare import WHOLE_IMAGE, versions
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage.files import printable, write_bytes
+from extremal.storage.run import diff
+from extremal.workers.images import MAX_INPUT
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.training.batches import ABSENT, IGNORED, PRESENT, Labelled
+from extremal.workers.training.trainer import (
+    Data,
+    FinetuneConfig,
+    Finetuner,
+    TrainingError,
+    average_precision,
+    with_new_head,
+)
 
 log = logging.getLogger(__name__)
 

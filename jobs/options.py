@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 
-from pipeline.config import RunConfig, build_config, merge, method_trees, read_toml
-from pipeline.errors import ConfigError
-from pipeline.inversions import open_channels
-from pipeline.prepare import check_names, stored_config
-from workers.config import Preset
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees, read_toml
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.inversion import open_channels
+from extremal.pipeline.prepare import check_names, stored_config
+from extremal.workers.config import Preset
 
 
 def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[Any] | None:

@@ -12,13 +12,13 @@ import ray
 import torch
 from rich.console import Console
 
-from pipeline.config import RunConfig
-from pipeline.driver import Pool, Summary, drive, start_ray
-from pipeline.errors import ConfigError
-from pipeline.events import event
-from pipeline.prepare import prepare, stored_config, versions, worker_spec
-from pipeline.progress import ProgressReport, shorten
-from storage import Kind, Run
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.driving.driver import Pool, Summary, drive, start_ray
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.events import event
+from extremal.pipeline.prepare import prepare, stored_config, versions, worker_spec
+from extremal.pipeline.progress import ProgressReport, shorten
+from extremal.storage import Kind, Run
 
 log = logging.getLogger(__name__)
 

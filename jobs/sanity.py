@@ -8,20 +8,20 @@ import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
 
-from jobs.pictures import similarity_curves
-from jobs.run import COMPLETE, INCOMPLETE
-from jobs.several import Planned, run_all
-from jobs.tasks import blocks
-from pipeline.config import RunConfig
-from pipeline.driver import Pool
-from pipeline.errors import ConfigError
-from pipeline.prepare import network_arguments
-from pipeline.report import print_table
-from pipeline.sanity import ORIGINAL, Rung, sanity_table
-from storage import RunError
-from storage.files import join, open_filesystem, printable, write_bytes
-from storage.run import parquet_bytes
-from workers.networks import load_network
+from extremal.jobs.figures.drawing import similarity_curves
+from extremal.jobs.run import COMPLETE, INCOMPLETE
+from extremal.jobs.several import Planned, run_all
+from extremal.jobs.tables.printed import print_table
+from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.aggregates.sanity import ORIGINAL, Rung, sanity_table
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.driving.driver import Pool
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.prepare import network_arguments
+from extremal.storage import RunError
+from extremal.storage.files import join, open_filesystem, printable, write_bytes
+from extremal.storage.run import parquet_bytes
+from extremal.workers.networks.network import load_network
 
 SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
 

@@ -3,14 +3,14 @@
 import pyarrow as pa
 from rich.console import Console
 
-from jobs.pictures import similarity_map
-from jobs.tasks import blocks
-from pipeline.classes import class_channels
-from pipeline.pointing import Rule
-from pipeline.report import print_table, warn_incomplete
-from pipeline.scores import scores
-from pipeline.similarity import CLOSEST_COLUMNS, closest_classes, similarity
-from storage import Run
+from extremal.jobs.figures.drawing import similarity_map
+from extremal.jobs.tables.printed import print_table, warn_incomplete
+from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.aggregates.scores import scores
+from extremal.pipeline.aggregates.similarity import CLOSEST_COLUMNS, closest_classes, similarity
+from extremal.storage import Run
 
 CLOSEST_SHOWN = 10
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import ray
 from rich.console import Console
 
-from jobs.errors import INPUT_ERRORS
-from jobs.run import COMPLETE, check_device, execute
-from pipeline.config import RunConfig
-from pipeline.driver import Pool, start_ray
-from pipeline.errors import DriverError
-from storage import ConfigMismatch, Run, RunError
-from storage.files import join
+from extremal.jobs.errors import INPUT_ERRORS
+from extremal.jobs.run import COMPLETE, check_device, execute
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.driving.driver import Pool, start_ray
+from extremal.pipeline.errors import DriverError
+from extremal.storage import ConfigMismatch, Run, RunError
+from extremal.storage.files import join
 
 
 @dataclass(frozen=True)

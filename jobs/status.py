@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.progress import shorten
-from storage import Kind, Run
+from extremal.pipeline.progress import shorten
+from extremal.storage import Kind, Run
 
 RECENT = 50  # commits that the rate is taken from
 

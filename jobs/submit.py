@@ -20,7 +20,7 @@ import yaml
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from storage.files import printable
+from extremal.storage.files import printable
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 RUN_KEY = "extremal_run"
@@ -86,7 +86,7 @@ def submit(
         SubmitError: the run is being computed already, a secret would be published, Ray refuses.
     """
     _check_out(out)
-    command = shlex.join(["python", "-m", "jobs.cli", "run", *arguments])
+    command = shlex.join(["python", "-m", "extremal.jobs.cli", "run", *arguments])
     _refuse_secrets(command, runtime_env)
     run = out.rstrip("/")
     with _explained(client.get_address()):

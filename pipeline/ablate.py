@@ -1,7 +1,7 @@
 """Do the channels of a class carry it? They are set to zero at the layer of a channel run (seeds E7).
 
 The channels of a class are the largest of its mean mask (`raw`), or of that less the mean over classes
-(`specific`, 2.8), as in pipeline/classes.py. For a pair they are chosen without the pair's own mask,
+(`specific`, 2.8), as in aggregates/class_channels.py. For a pair they are chosen without its own mask,
 
     mbar_c without i = (sum of class c - m_i) / (n_c - 1),
 
@@ -23,19 +23,26 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.ablation_table import ABLATION_PAIRS, NULLS, Ablation
-from pipeline.blocks import Blocks, in_one
-from pipeline.classes import CLASS, ClassKey, ClassSums, class_keys, class_sums, largest
-from pipeline.datasets import unreachable
-from pipeline.progress import ProgressReport
-from storage import Kind, Run
-from storage.folder import Folder
-from workers.ablation import Ablated, Subject, ablate
-from workers.errors import ImageError
-from workers.images import load
-from workers.networks import Network
-from workers.rows import check_size
-from workers.split import Split
+from extremal.pipeline.aggregates.ablation import ABLATION_PAIRS, NULLS, Ablation
+from extremal.pipeline.aggregates.class_channels import (
+    CLASS,
+    ClassKey,
+    ClassSums,
+    class_keys,
+    class_sums,
+    largest,
+)
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.datasets.open import unreachable
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import Kind, Run
+from extremal.storage.folder import Folder
+from extremal.workers.errors import ImageError
+from extremal.workers.extremal.ablation import Ablated, Subject, ablate
+from extremal.workers.images import load
+from extremal.workers.networks.cut import Split
+from extremal.workers.networks.network import Network
+from extremal.workers.shard.rows import check_size
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pipeline.errors import ConfigError
-from storage.files import printable, split
-from workers.config import (
+from extremal.pipeline.errors import ConfigError
+from extremal.storage.files import printable, split
+from extremal.workers.config import (
     ChannelConfig,
     InversionConfig,
     Layers,

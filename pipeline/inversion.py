@@ -6,12 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.classes import class_channels
-from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
-from storage import Kind, Run, RunError
-from storage.run import diff
-from workers.config import InversionConfig
+from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.errors import ConfigError
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.run import diff
+from extremal.workers.config import InversionConfig
 
 Row = dict[str, Any]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config import RunConfig
-from pipeline.pairs import Dataset, Pair
-from pipeline.targets import class_targets
-from storage.folder import Folder, open_root
-from storage.schema import PLAN
-from workers.images import Preprocess, image_size
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.datasets.pairs import Dataset, Pair
+from extremal.pipeline.datasets.targets import class_targets
+from extremal.storage.folder import Folder, open_root
+from extremal.storage.schema import PLAN
+from extremal.workers.images import Preprocess, image_size
 
 LARGEST = 2**31 - 1
 CHUNK = 4096  # pairs that exist as Python objects at a time
@@ -32,7 +32,7 @@ class Plan:
     """A plan and what was left out of it.
 
     Attributes:
-        table: rows of `storage.schema.PLAN`.
+        table: rows of `extremal.storage.schema.PLAN`.
         shards: number of shards.
         excluded: pairs per class that no output of the network stands for.
         fingerprint: SHA-256 of the pairs, independent of shards and batches.

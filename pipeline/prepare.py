@@ -12,21 +12,21 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from pipeline.config import RunConfig, build_config, merge
-from pipeline.datasets import Dataset, open_dataset, unreachable
-from pipeline.errors import ConfigError
-from pipeline.inversions import check_channels, inversion_rows, open_channels
-from pipeline.plan import Plan, lay_out, make_plan
-from storage import Kind, Run
-from storage.files import HIDDEN, printable
-from storage.folder import open_root
-from workers.config import InversionConfig
-from workers.images import MAX_INPUT
-from workers.networks import Network, load_network
-from workers.saliency import METHODS, check_methods
-from workers.saliency.layers import layers_of
-from workers.split import split_network
-from workers.worker import WorkerSpec
+from extremal.pipeline.config import RunConfig, build_config, merge
+from extremal.pipeline.datasets.open import Dataset, open_dataset, unreachable
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.inversion import check_channels, inversion_rows, open_channels
+from extremal.pipeline.plan import Plan, lay_out, make_plan
+from extremal.storage import Kind, Run
+from extremal.storage.files import HIDDEN, printable
+from extremal.storage.folder import open_root
+from extremal.workers.config import InversionConfig
+from extremal.workers.images import MAX_INPUT
+from extremal.workers.networks.cut import split_network
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.saliency import METHODS, check_methods
+from extremal.workers.saliency.layers import layers_of
+from extremal.workers.shard.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ PACKAGES = ("extremal", "torch", "torchvision", "ray", "pyarrow", "numpy", "pill
 
 
 def network_arguments(config: RunConfig) -> dict[str, Any]:
-    """Arguments of `workers.load_network` for a configuration."""
+    """Arguments of `extremal.workers.load_network` for a configuration."""
     wanted = config.network
     crop = wanted.crop
     if crop is None and config.dataset.name in WHOLE_IMAGE:

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipeline.events import event
+from extremal.pipeline.events import event
 
 log = logging.getLogger(__name__)
 

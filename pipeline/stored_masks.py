@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from storage import Run
-from workers.config import MaskConfig, SpatialConfig
-from workers.kernel import neighbourhood, tap_weights
+from extremal.storage import Run
+from extremal.workers.config import MaskConfig, SpatialConfig
+from extremal.workers.extremal.kernel import neighbourhood, tap_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,7 +30,7 @@ def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
     """
     import torch  # here, because readers of small masks need it not
 
-    from workers.masks import render_masks
+    from extremal.workers.extremal.masks import render_masks
 
     params = torch.tensor(np.asarray(row["params"], np.float32)).reshape(tuple(row["params_shape"]))
     height, width = row["input_shape"]

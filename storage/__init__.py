@@ -3,7 +3,7 @@
 Knows neither torch nor ray, so that results open on any machine.
 """
 
-from storage.run import ConfigMismatch, Run, RunError
-from storage.schema import Kind
+from extremal.storage.run import ConfigMismatch, Run, RunError
+from extremal.storage.schema import Kind
 
 __all__ = ["ConfigMismatch", "Kind", "Run", "RunError"]

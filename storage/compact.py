@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import pyarrow as pa
 
-from storage.files import list_files, remove, write_bytes
-from storage.run import Run, RunError, parquet_bytes
-from storage.schema import SCHEMAS, Kind
+from extremal.storage.files import list_files, remove, write_bytes
+from extremal.storage.run import Run, RunError, parquet_bytes
+from extremal.storage.schema import SCHEMAS, Kind
 
 PART_BYTES = 256 * 1024**2  # of Arrow memory; a file is compressed to less
 GROUP_ROWS = 1024

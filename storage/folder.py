@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
-from storage.files import join, open_filesystem, printable, split
+from extremal.storage.files import join, open_filesystem, printable, split
 
 # Errors of the operating system that say something of the file and not of the machine.
 OF_THE_FILE = frozenset(

@@ -25,7 +25,7 @@ import pyarrow.csv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from storage.files import (
+from extremal.storage.files import (
     PlaceError,
     exists,
     join,
@@ -36,7 +36,7 @@ from storage.files import (
     sweep_temps,
     write_bytes,
 )
-from storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
+from extremal.storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS, Kind
 
 IDENTITY = ("config", "model", "data")
 PLAN_ROWS = 8192  # a worker reads the row groups of its shard, not the plan
@@ -201,7 +201,7 @@ class Run:
 
         Args:
             manifest: the identity under `config` and `model`, `kind`, and whatever else to record.
-            plan: rows of `storage.schema.PLAN`.
+            plan: rows of `extremal.storage.schema.PLAN`.
 
         Raises:
             RunError: the directory cannot be written.

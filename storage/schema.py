@@ -76,7 +76,7 @@ SPATIAL = pa.schema(
         _field("areas", _FLOATS, "(A) wanted areas, fraction of the mask kept"),
         _field("steps", _INTS, "(A) iterations that each area took"),
         _field("params_shape", _INTS, "A, rows, columns of the mask parameters"),
-        _field("params", _HALVES, "(A,rows,columns) mask parameters; workers.render_masks draws them"),
+        _field("params", _HALVES, "(A,rows,columns) mask parameters; extremal.draw_masks draws them"),
         _field("score_full", pa.float32(), "logit of the target on the whole image"),
         _field("score_perturbed", pa.float32(), "logit on the fully perturbed image"),
         _field("score_preserve", _FLOATS, "(A) logit with only the mask kept"),

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.imagenet import imagenet_wnids
-from pipeline.shapes import SHAPES
-from workers.shapes_cnn import shapes_cnn
+from extremal.pipeline.datasets.imagenet import imagenet_wnids
+from extremal.pipeline.datasets.shapes import SHAPES
+from extremal.workers.networks.shapes_cnn import shapes_cnn
 
 SIDE = 40  # of the ordinary image, pixels
 Maker = Callable[[Path], None]
@@ -534,7 +534,7 @@ NETWORKS_FILE = """
 import sys
 import torch
 from torch import nn
-from workers import Preprocess
+from extremal.workers import Preprocess
 
 class Plain(nn.Module):
     preprocess = Preprocess(resize=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -581,7 +581,7 @@ NETWORKS: Sequence[Case[str]] = (
          "must be a list of names"),
     Case("network with too few classes", _X, "return changed(classes=['a'])", "names 1 classes"),
     Case("network with a preprocess of its own kind", _X, "return changed(preprocess=len)",
-         "must be a workers.images.Preprocess"),
+         "must be a extremal.workers.images.Preprocess"),
     Case("network from torch.jit.script", _X, "return torch.jit.script(Plain())", _FREEZE),
     Case("network from torch.jit.trace", _R, "return torch.jit.trace(Plain(), torch.rand(1, 3, 32, 32))"),
 )

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage import Kind, Run
-from storage.schema import PLAN, SCHEMAS
+from extremal.storage import Kind, Run
+from extremal.storage.schema import PLAN, SCHEMAS
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storage import Run
+from extremal.storage import Run
 
 # Arguments of `init_ray` for a Ray that tests share in their process.
 LOCAL_RAY: dict[str, Any] = {
@@ -21,7 +21,7 @@ LOCAL_RAY: dict[str, Any] = {
     "log_to_driver": False,
     "object_store_memory": 10**8,
 }
-EXTREMAL = [sys.executable, "-m", "jobs.cli"]
+EXTREMAL = [sys.executable, "-m", "extremal.jobs.cli"]
 
 
 def run_command(

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.config import Layers, SaliencyConfig
-from workers.images import Preprocess
-from workers.networks import Network
-from workers.saliency import Batch
+from extremal.workers.config import Layers, SaliencyConfig
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.network import Network
+from extremal.workers.saliency import Batch
 
 MEAN = (0.5, 0.5, 0.5)
 

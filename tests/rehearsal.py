@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from storage import Kind, Run
-from storage.schema import SCHEMAS
+from extremal.storage import Kind, Run
+from extremal.storage.schema import SCHEMAS
 
 # Workers cannot import from the folder of the tests.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

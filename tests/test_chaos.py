@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from processes import actors_below, run_command, start
-from test_worker import compute, timeless
+from runs import compute, timeless
 
-from jobs.options import assemble
-from pipeline.shapes import make_shapes
-from storage import Kind, Run
+from extremal.jobs.options import assemble
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.storage import Kind, Run
 
 KILLS = int(os.environ.get("EXTREMAL_CHAOS_KILLS", "3"))
 PAIRS = 4 * KILLS + 8  # two shards for each kill, since something must have been done in between

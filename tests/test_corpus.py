@@ -11,24 +11,24 @@ from typing import Any
 import corpus
 import pytest
 import torch
+from broken_datasets import GOOD, make_coco, make_labels, make_voc
 from corpus import Case, Maker, Mutation, Outcome
-from test_worker import SETTINGS
+from runs import SETTINGS
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.errors import ConfigError, DatasetError
-from pipeline.prepare import prepare, worker_spec
-from pipeline.shapes import SHAPES
-from storage import Kind, Run, RunError
-from workers import load_network
-from workers.errors import NetworkError
-from workers.shapes_cnn import shapes_cnn
-from workers.worker import Worker
+from extremal.jobs.cli.app import app
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.shapes import SHAPES
+from extremal.pipeline.errors import ConfigError, DatasetError
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.storage import Kind, Run, RunError
+from extremal.workers import load_network
+from extremal.workers.errors import NetworkError
+from extremal.workers.networks.shapes_cnn import shapes_cnn
+from extremal.workers.shard.worker import Worker
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "bad-input.md"
 KNOWN = (ConfigError, DatasetError, NetworkError, RunError)
-GOOD = corpus.encoded(corpus.noise(), "JPEG")
 QUICK = {"areas": [0.2], "mask": {"step": 16, "sigma": 16.0}, "schedule": {"steps": 2}}
 
 
@@ -148,22 +148,6 @@ def test_good_images_have_the_rows_of_a_run_without_bad_ones(images: Found, tmp_
 # ---------------------------------------------------------------- VOC
 
 
-def make_voc(root: Path, annotations: dict[str, str | bytes | None], listed: bytes | None = None) -> Path:
-    """VOC with an image for each annotation, and two images that are good."""
-    year = root / "VOC2007"
-    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
-        (year / name).mkdir(parents=True)
-    (year / "classes.txt").write_text("\n".join(SHAPES))
-    whole: dict[str, str | bytes | None] = {"good": corpus.voc_xml(), **annotations, "fine": corpus.voc_xml()}
-    for image_id, xml in whole.items():
-        (year / f"JPEGImages/{image_id}.jpg").write_bytes(GOOD)
-        if xml is not None:
-            data = xml if isinstance(xml, bytes) else xml.encode()
-            (year / f"Annotations/{image_id}.xml").write_bytes(data)
-    (year / "ImageSets/Main/test.txt").write_bytes("\n".join(whole).encode() if listed is None else listed)
-    return root
-
-
 def voc_config(root: Path, **more: Any) -> RunConfig:
     return settings({"name": "voc", "root": str(root), "split": "test", **more})
 
@@ -207,15 +191,6 @@ def test_voc_list(case: Case[bytes], tmp_path: Path) -> None:
 # ---------------------------------------------------------------- COCO
 
 
-def make_coco(root: Path, text: str, names: Sequence[str]) -> Path:
-    (root / "annotations").mkdir(parents=True)
-    (root / "val").mkdir()
-    for name in names:
-        (root / "val" / name).write_bytes(GOOD)
-    (root / "annotations/instances_val.json").write_text(text)
-    return root
-
-
 def coco_config(root: Path) -> RunConfig:
     return settings({"name": "coco", "root": str(root), "split": "val"})
 
@@ -248,14 +223,6 @@ def test_coco_file(case: Case[str], tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- ImageNet
-
-
-def make_labels(root: Path, data: bytes) -> Path:
-    root.mkdir()
-    for name in ("good", "fine", "odd"):
-        (root / f"{name}.jpg").write_bytes(GOOD)
-    (root / "labels.csv").write_bytes(data)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +316,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, data in corpus.GOOD_IMAGES.items():
         (tmp_path / "images" / name).write_bytes(data)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jobs.run.start_ray", no_ray)
+    monkeypatch.setattr("extremal.jobs.run.start_ray", no_ray)
 
 
 def refused_by_the_command(case: Case[Any], arguments: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import typer
 
-from jobs.cli import app
-from storage.schema import PLAN, SCHEMAS
+from extremal.jobs.cli.app import app
+from extremal.storage.schema import PLAN, SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +43,8 @@ def test_every_fault_is_a_test() -> None:
         found = re.search(r"`(test_\w+\.py)::(test_\w+)`", row)
         assert found, row
         file, name = found.groups()
-        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), row
+        (path,) = (ROOT / "tests").rglob(file)
+        assert f"def {name}(" in path.read_text(), row
 
 
 def test_every_command_and_option_is_in_the_reference(generate: ModuleType) -> None:

@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 import corpus
 import pytest
+from broken_datasets import make_coco, make_labels, make_voc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_corpus import make_coco, make_labels, make_voc
 
-from pipeline.config import build_config, method_trees, read_toml
-from pipeline.datasets import open_dataset
-from pipeline.errors import ConfigError, DatasetError
-from pipeline.pairs import Pair
-from pipeline.plan import make_plan
-from pipeline.shapes import SHAPES
-from workers.images import Preprocess
+from extremal.pipeline.config import build_config, method_trees, read_toml
+from extremal.pipeline.datasets.open import open_dataset
+from extremal.pipeline.datasets.pairs import Pair
+from extremal.pipeline.datasets.shapes import SHAPES
+from extremal.pipeline.errors import ConfigError, DatasetError
+from extremal.pipeline.plan import make_plan
+from extremal.workers.images import Preprocess
 
 # The same examples each time: a failure here is a fault of the change under test.
 SAME = settings(

@@ -7,23 +7,23 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from test_worker import SETTINGS, compute, config
+from runs import SETTINGS, compute, config
 from torch import Tensor, nn
 
-from jobs.options import assemble
-from jobs.run import execute
-from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.driver import Pool
-from pipeline.errors import ConfigError
-from pipeline.prepare import prepare
-from pipeline.shapes import make_shapes
-from workers import channel_attribution, decode, extremal_perturbation, load_network
-from workers.errors import ImageError, NetworkError
+from extremal.jobs.options import assemble
+from extremal.jobs.run import execute
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.driving.driver import Pool
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.prepare import prepare
+from extremal.workers import channel_attribution, decode, extremal_perturbation, load_network
+from extremal.workers.errors import ImageError, NetworkError
 
 NETWORKS = """
 import torch
 from torch import nn
-from workers import Preprocess
+from extremal.workers import Preprocess
 
 class Plain(nn.Module):
     preprocess = Preprocess(resize=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workers.channel import ChannelResult, channel_attribution
-    from workers.config import ChannelConfig, MaskConfig, SpatialConfig, spatial_preset
-    from workers.images import Preprocess, decode
-    from workers.masks import render_masks
-    from workers.networks import Network, load_network
-    from workers.spatial import SpatialResult, extremal_perturbation
-    from workers.split import split_network
+    from extremal.workers.config import ChannelConfig, MaskConfig, SpatialConfig, spatial_preset
+    from extremal.workers.extremal.channel import ChannelResult, channel_attribution
+    from extremal.workers.extremal.masks import render_masks
+    from extremal.workers.extremal.spatial import SpatialResult, extremal_perturbation
+    from extremal.workers.images import Preprocess, decode
+    from extremal.workers.networks.cut import split_network
+    from extremal.workers.networks.network import Network, load_network
 
 __all__ = [
     "ChannelConfig",
@@ -33,18 +33,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "channel": ("ChannelResult", "channel_attribution"),
+    "extremal.channel": ("ChannelResult", "channel_attribution"),
     "config": ("ChannelConfig", "MaskConfig", "SpatialConfig", "spatial_preset"),
     "images": ("Preprocess", "decode"),
-    "masks": ("render_masks",),
-    "networks": ("Network", "load_network"),
-    "spatial": ("SpatialResult", "extremal_perturbation"),
-    "split": ("split_network",),
+    "extremal.masks": ("render_masks",),
+    "networks.network": ("Network", "load_network"),
+    "extremal.spatial": ("SpatialResult", "extremal_perturbation"),
+    "networks.cut": ("split_network",),
 }
 
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"workers.{module}"), name)
-    raise AttributeError(f"module 'workers' has no attribute {name!r}")
+            return getattr(import_module(f"extremal.workers.{module}"), name)
+    raise AttributeError(f"module 'extremal.workers' has no attribute {name!r}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from storage.folder import OF_THE_FILE, FileFault, Folder, open_place
-from workers.errors import ImageError
+from extremal.storage.folder import OF_THE_FILE, FileFault, Folder, open_place
+from extremal.workers.errors import ImageError
 
 # torch and torchvision are imported where they are used, because readers of a store need neither, and they
 # take seconds and 700 MB.

@@ -99,27 +99,26 @@ def logs(
     if not log_json:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         return
-    from pipeline.events import JsonFormatter
+    from extremal.pipeline.events import JsonFormatter
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for layer in ("jobs", "pipeline", "workers", "storage"):
-        logging.getLogger(layer).setLevel(logging.INFO)
+    logging.getLogger("extremal").setLevel(logging.INFO)
 
 
 def _console(stderr: bool = False) -> Console:
     """Paths and class names are printed as they are: square brackets in them are no markup."""
     # Where events are logged they say it all.
-    quiet = stderr and logging.getLogger("jobs").isEnabledFor(logging.INFO)
+    quiet = stderr and logging.getLogger("extremal").isEnabledFor(logging.INFO)
     return Console(stderr=stderr, markup=False, highlight=False, quiet=quiet)
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
     """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
-    from jobs.errors import INPUT_ERRORS
-    from pipeline.errors import DriverError
+    from extremal.jobs.errors import INPUT_ERRORS
+    from extremal.pipeline.errors import DriverError
 
     try:
         yield
@@ -215,7 +214,7 @@ def run(
         "steps": steps,
     }
     with _explained():
-        from jobs.options import assemble, numbers
+        from extremal.jobs.options import assemble, numbers
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
@@ -231,20 +230,20 @@ def run(
 
 
 def _pool(actors: int | None, gpus: float, device: str | None) -> Any:
-    from pipeline.driver import Pool
+    from extremal.pipeline.driving.driver import Pool
 
     return Pool(actors, gpus, device)
 
 
 def _shown(out: str) -> str:
     """A run's directory without credentials, to be pasted into a shell."""
-    from storage.files import printable
+    from extremal.storage.files import printable
 
     return shlex.quote(printable(out))
 
 
 def _run(settings: Any, out: str, pool: Any) -> int:
-    from jobs.run import execute
+    from extremal.jobs.run import execute
 
     return _stoppable(out, lambda: execute(settings, out, pool, _console(stderr=True))[1])
 
@@ -294,7 +293,7 @@ def submit(
 ) -> None:
     """Send `extremal run` to a Ray cluster as a job; the same command again resumes it."""
     out = run_parameters(arguments)["out"]
-    from jobs import submit as cluster
+    from extremal.jobs import submit as cluster
 
     try:
         if not out:
@@ -352,7 +351,7 @@ def retry(
 ) -> None:
     """Compute the failed pairs of a run again, and only those."""
     with _explained():
-        from jobs.run import retry as retry_failed
+        from extremal.jobs.run import retry as retry_failed
 
         pool = _pool(actors, gpus_per_actor, device)
         console = _console(stderr=True)
@@ -367,8 +366,8 @@ def retry(
 )
 def compact(uri: RunUri) -> None:
     """Copy the results of a complete run into few large Parquet files."""
-    from storage import Run, RunError
-    from storage.compact import compact as write_parts
+    from extremal.storage import Run, RunError
+    from extremal.storage.compact import compact as write_parts
 
     try:
         for path in write_parts(Run.open(uri)):
@@ -389,8 +388,8 @@ def status(
     ] = False,
 ) -> None:
     """What is committed, failed and missing in a run, its pace and slowest shards, from its files alone."""
-    from jobs.status import show_status
-    from storage import RunError
+    from extremal.jobs.status import show_status
+    from extremal.storage import RunError
 
     try:
         complete = show_status(uri, verify, _console())
@@ -410,7 +409,7 @@ PointName = Annotated[
 
 
 def _rule(tolerance: float, region: str, point: str) -> Any:
-    from pipeline.pointing import Rule
+    from extremal.pipeline.aggregates.pointing import Rule
 
     try:
         return Rule(tolerance, region, point)  # type: ignore[arg-type]  # it checks them
@@ -430,7 +429,7 @@ def score(
 ) -> None:
     """Scores of a run from its files: pointing game with intervals, and what its method adds."""
     with _explained():
-        from jobs.scores import show_scores
+        from extremal.jobs.score import show_scores
 
         show_scores(uri, _rule(tolerance, region, point), _console())
 
@@ -454,7 +453,7 @@ def table(
 ) -> None:
     """The paper's Table 1 from any number of runs: methods by dataset and network, All and Difficult."""
     with _explained():
-        from jobs.table import show_table
+        from extremal.jobs.tables.compare import show_table
 
         show_table(uris, _rule(tolerance, region, point), intervals, form, out)
 
@@ -475,7 +474,7 @@ def benchmark(
 ) -> None:
     """Every run of a file, one after the other, and their table at the end."""
     with _explained():
-        from jobs.benchmark import read_benchmark, run_benchmark
+        from extremal.jobs.benchmark import read_benchmark, run_benchmark
 
         runs = read_benchmark(file, device)
         pool = _pool(actors, gpus_per_actor, device)
@@ -493,7 +492,7 @@ def classes(
 ) -> None:
     """Per-class channel masks of a channel run: counts, a*, top and class-specific channels."""
     with _explained():
-        from jobs.scores import show_classes
+        from extremal.jobs.score import show_classes
 
         show_classes(uri, top, _console())
 
@@ -514,7 +513,7 @@ def ablate(
 ) -> None:
     """Set each class's top channels to zero: does it lose more than others, and than by random channels?"""
     with _explained():
-        from jobs.ablation import run_ablation
+        from extremal.jobs.ablate import run_ablation
 
         run_ablation(uri, k, draws, root, weights, device, _console(), _console(stderr=True))
 
@@ -538,8 +537,8 @@ def sanity(
 ) -> None:
     """Do maps change when the network's weights become random, layer after layer from the output?"""
     with _explained():
-        from jobs.options import assemble, numbers
-        from jobs.sanity import run_sanity
+        from extremal.jobs.options import assemble, numbers
+        from extremal.jobs.sanity import run_sanity
 
         depths = numbers(layers, int, "--layers")
         settings = assemble(config, None, {}, device)
@@ -582,11 +581,11 @@ def explain(
         "steps": steps,
     }
     with _explained():
-        from jobs.explain import explain as explain_image
-        from jobs.options import assemble, numbers
-        from pipeline.errors import ConfigError
-        from pipeline.pairs import storable
-        from pipeline.prepare import network_arguments
+        from extremal.jobs.explain import explain as explain_image
+        from extremal.jobs.options import assemble, numbers
+        from extremal.pipeline.datasets.pairs import storable
+        from extremal.pipeline.errors import ConfigError
+        from extremal.pipeline.prepare import network_arguments
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
@@ -636,7 +635,7 @@ def finetune(
 ) -> None:
     """Train a network to tell the classes of VOC or COCO, several in an image, and measure its mAP."""
     with _explained():
-        from jobs import finetune as training
+        from extremal.jobs import finetune as training
 
         arguments = {"name": network, "weights": weights, "resize": resize, "crop": crop}
         settings = {"epochs": epochs, "batch": batch, "lr": lr, "freeze": freeze, "seed": seed}
@@ -667,7 +666,7 @@ def finetune(
     "- `channels-of-classes` mean masks, inversions, exciting images (10); a channel run, inversions of it\n"
     "- `inversions-of-classes` a contact sheet: channels and images by class; inversions, a channel run\n\n"
     "Several runs of one dataset are joined by image and class; pairs are those of the first. "
-    "`from jobs.report import masks_of_areas` and so on return matplotlib figures."
+    "`from extremal.jobs.figures import masks_of_areas` and so on return matplotlib figures."
 )
 def figure(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which figure; all are listed below.")],
@@ -686,10 +685,10 @@ def figure(
 ) -> None:
     """A figure of the paper from stored results, as PNG or PDF: needs no GPU and no network."""
     with _explained():
-        from jobs.figure import write_figure
-        from jobs.options import numbers
-        from pipeline.errors import ConfigError
-        from pipeline.pairs import storable
+        from extremal.jobs.figures.write import write_figure
+        from extremal.jobs.options import numbers
+        from extremal.pipeline.datasets.pairs import storable
+        from extremal.pipeline.errors import ConfigError
 
         if pairs is not None and image is not None:
             raise ConfigError("Give --pairs or --image, not both.")
@@ -708,7 +707,7 @@ def demo(
 ) -> None:
     """The whole way on synthetic shapes: draw, train, explain, score. A few minutes on two cores."""
     with _explained():
-        from jobs.demo import run_demo
+        from extremal.jobs.demo import run_demo
 
         try:
             code = run_demo(out, pairs, actors, _console())
@@ -748,8 +747,8 @@ def report(
 ) -> None:
     """Pages of a run for a browser: scores, a gallery, every pair and class with its masks and curves."""
     with _explained():
-        from jobs.report.commands import make_report
-        from pipeline.stop import stoppable
+        from extremal.jobs.report.make import make_report
+        from extremal.pipeline.driving.signals import stoppable
 
         rule = _rule(tolerance, region, point)
 
@@ -778,13 +777,9 @@ def serve(
 ) -> None:
     """Pages of a run for a browser on this machine, made on demand: for runs too large to write out."""
     with _explained():
-        from jobs.report.commands import serve_report
+        from extremal.jobs.report.make import serve_report
 
         try:
             serve_report(uris, root, _rule(tolerance, region, point), port, _console())
         except KeyboardInterrupt:
             typer.echo("stopped.", err=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pictures import displayed
-from jobs.report.source import checked_root, preprocess_of
-from pipeline.pairs import list_or_none
-from storage import Kind, Run, RunError
-from storage.files import HIDDEN
-from storage.folder import open_root
-from workers.errors import ImageError
-from workers.images import load
+from extremal.jobs.figures.drawing import displayed
+from extremal.jobs.report.joined_run import checked_root, preprocess_of
+from extremal.pipeline.datasets.pairs import list_or_none
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.files import HIDDEN
+from extremal.storage.folder import open_root
+from extremal.workers.errors import ImageError
+from extremal.workers.images import load
 
 Row = dict[str, Any]
 Place = str | PathLike[str] | Run

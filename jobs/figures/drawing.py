@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from workers.images import Preprocess
+from extremal.workers.images import Preprocess
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.similarity import Similarity
+    from extremal.pipeline.aggregates.similarity import Similarity
 
 DPI = 200
 NAMED = 60  # classes up to which a map of classes has their names
@@ -188,7 +188,7 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A PNG of a sanity check: the mean similarity against the depth, with the quartiles, by method.
 
     Args:
-        rows: of `pipeline.sanity.SANITY`; a mean that is None leaves a gap.
+        rows: of `extremal.pipeline.aggregates.sanity.SANITY`; a mean that is None leaves a gap.
     """
     names = dict(sorted((row["depth"], row["layer"]) for row in rows))
     places = {depth: i for i, depth in enumerate(names)}

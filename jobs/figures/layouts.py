@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
-from jobs.pictures import (
+from extremal.jobs.figures.chosen import MOST, SHOWN, Absent, ClassKey, Material, Row, Runs, choose
+from extremal.jobs.figures.drawing import (
     BLUE,
     GREEN,
     ORANGE,
@@ -31,8 +32,7 @@ from jobs.pictures import (
     plain,
     sheet,
 )
-from jobs.report.material import MOST, SHOWN, Absent, ClassKey, Material, Row, Runs, choose
-from jobs.report.panels import (
+from extremal.jobs.figures.panels import (
     Sweep,
     channel_curves,
     channel_panels,
@@ -49,10 +49,10 @@ from jobs.report.panels import (
     sweep_of,
     visualized,
 )
-from jobs.report.source import subject_of
-from pipeline.classes import CLASS, class_channels, class_keys
-from pipeline.exemplars import exemplars
-from storage import Kind, RunError
+from extremal.jobs.report.joined_run import subject_of
+from extremal.pipeline.aggregates.class_channels import CLASS, class_channels, class_keys
+from extremal.pipeline.aggregates.exemplars import exemplars
+from extremal.storage import Kind, RunError
 
 Chosen = Sequence[int | str] | None
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pictures import Curves, Panel, heat, overlay, plain
-from jobs.report.material import Absent, Material, Row
-from jobs.report.source import belongs
-from pipeline.masks import draw_masks
-from storage import Kind, Run
-from workers.errors import ImageError
-from workers.images import decode
+from extremal.jobs.figures.chosen import Absent, Material, Row
+from extremal.jobs.figures.drawing import Curves, Panel, heat, overlay, plain
+from extremal.jobs.report.joined_run import belongs
+from extremal.pipeline.stored_masks import draw_masks
+from extremal.storage import Kind, Run
+from extremal.workers.errors import ImageError
+from extremal.workers.images import decode
 
 GROUND = 0.7  # brightness of what stands for a missing image below a mask
 NAME_LETTERS = 40  # so that the score after a long name is not cut

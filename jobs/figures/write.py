@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.pictures import save
-from jobs.report import figures
-from pipeline.errors import ConfigError
+from extremal.jobs.figures import layouts as figures
+from extremal.jobs.figures.drawing import save
+from extremal.pipeline.errors import ConfigError
 
 PER_PAIR = {
     "masks-of-areas": figures.masks_of_areas,

@@ -5,16 +5,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.pictures import similarity_map
-from jobs.report.classes import Examples
-from jobs.report.overview import table
-from pipeline.ablation_table import SHOWN
-from pipeline.classes import ClassKey
-from pipeline.exemplars import exemplars
-from pipeline.similarity import CLOSEST_COLUMNS, closest_classes
-from pipeline.similarity import similarity as similarity_of
-from storage import Run, RunError
-from storage.files import exists
+from extremal.jobs.figures.drawing import similarity_map
+from extremal.jobs.report.class_pages import Examples
+from extremal.jobs.report.overview import table
+from extremal.pipeline.aggregates.ablation import SHOWN
+from extremal.pipeline.aggregates.class_channels import ClassKey
+from extremal.pipeline.aggregates.exemplars import exemplars
+from extremal.pipeline.aggregates.similarity import CLOSEST_COLUMNS, closest_classes
+from extremal.pipeline.aggregates.similarity import similarity as similarity_of
+from extremal.storage import Run, RunError
+from extremal.storage.files import exists
 
 CLOSEST_SHOWN = 50
 
@@ -32,7 +32,7 @@ def similarity(classes: pa.Table, index: dict[ClassKey, int]) -> tuple[bytes, di
     """The PNG of the classes' similarity and what `classes.js` says of it, None if fewer than two have masks.
 
     Args:
-        classes: rows of `pipeline.classes.CLASS_CHANNELS`. index: of the site's classes.
+        classes: rows of `CLASS_CHANNELS`. index: of the site's classes.
     """
     found = similarity_of(classes)
     if len(found.classes) < 2:

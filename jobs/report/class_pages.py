@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.report.book import Book, class_label
-from jobs.report.pairs import Entries, size_label
-from jobs.report.source import Row, belongs
-from pipeline.classes import CLASS_CHANNELS, ClassKey, class_channels
-from storage import Kind, Run
+from extremal.jobs.report.joined_run import Row, belongs
+from extremal.jobs.report.joined_runs import Book, class_label
+from extremal.jobs.report.pair_pages import Entries, size_label
+from extremal.pipeline.aggregates.class_channels import CLASS_CHANNELS, ClassKey, class_channels
+from extremal.storage import Kind, Run
 
 SHOWN_PAIRS = 60
 TOP = 10  # channels of a class
@@ -27,12 +27,14 @@ class Classes:
 
     Attributes:
         run: the first channel run, if there is one.
-        channels: its rows of `pipeline.classes.CLASS_CHANNELS` by class.
+        channels: its rows of `extremal.pipeline.aggregates.class_channels.CLASS_CHANNELS` by class.
         picture_of: by channel the shard and run of its inversion, at the layer of that run.
     """
 
     def __init__(self, book: Book) -> None:
-        from jobs.report import extras  # scipy and figures, which those who write pairs do without
+        from extremal.jobs.report import (
+            added as extras,  # scipy and figures, which those who write pairs do without
+        )
 
         self._book = book
         source = book.first(Kind.CHANNEL)

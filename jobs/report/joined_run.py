@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.datasets import unreachable
-from pipeline.masks import mask_config
-from storage import Kind, Run, RunError
-from storage.folder import open_root
-from storage.schema import SCHEMAS
-from workers.config import MaskConfig
-from workers.images import Preprocess
+from extremal.pipeline.datasets.open import unreachable
+from extremal.pipeline.stored_masks import mask_config
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.folder import open_root
+from extremal.storage.schema import SCHEMAS
+from extremal.workers.config import MaskConfig
+from extremal.workers.images import Preprocess
 
 Row = dict[str, Any]
 Key = tuple[str, int, str]

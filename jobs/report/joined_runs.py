@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobs.report.images import Pictures
-from jobs.report.source import Row, Source, open_sources
-from pipeline.classes import ClassKey, class_keys
-from pipeline.pointing import CENTER, HITS, MISSES, NO_GROUND_TRUTH, SKIPPED, Rule
-from pipeline.scores import Scores, scores
-from storage import Kind, Run
+from extremal.jobs.report.joined_run import Row, Source, open_sources
+from extremal.jobs.report.thumbnails import Pictures
+from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
+from extremal.pipeline.aggregates.pointing import CENTER, HITS, MISSES, NO_GROUND_TRUTH, SKIPPED, Rule
+from extremal.pipeline.aggregates.scores import Scores, scores
+from extremal.storage import Kind, Run
 
 KEPT_CHAPTERS = 8
 
@@ -222,8 +222,8 @@ def _size(known: Known) -> tuple[int, int] | None:
 def _classes(run: Run, plan: pa.Table) -> tuple[list[ClassKey], npt.NDArray[np.int64]]:
     """The classes of a plan, and the index of each pair's.
 
-    Where the dataset knows no class it is the explained output, as in `pipeline.classes.class_keys`; of a
-    pair without a result that is not known either, and its class is -1.
+    Where the dataset knows no class it is the explained output, as in `class_keys`; of a pair without
+    a result that is not known either, and its class is -1.
     """
     keys: list[Any] = list(zip(plan["class_id"].to_pylist(), plan["class_name"].to_pylist(), strict=True))
     if any(class_id < 0 for class_id, _ in keys):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from jobs.report.serve import ADDRESS, Server
-from jobs.report.site import Site
-from jobs.report.write import write_site
-from pipeline.pointing import Rule
-from pipeline.report import warn_incomplete
-from storage import Run
-from storage.files import join, printable
+from extremal.jobs.report.serve import ADDRESS, Server
+from extremal.jobs.report.site import Site
+from extremal.jobs.report.write import write_site
+from extremal.jobs.tables.printed import warn_incomplete
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.storage import Run
+from extremal.storage.files import join, printable
 
 
 def make_report(uris: Sequence[str], root: str | None, rule: Rule, out: str | None, console: Console) -> None:

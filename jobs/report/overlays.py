@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from jobs.report.book import Book, Known
-from jobs.report.source import Region, Row, Source
-from pipeline.masks import cell_shape, draw_cells
-from storage import Kind
-from workers.regions import decode_mask
+from extremal.jobs.report.joined_run import Region, Row, Source
+from extremal.jobs.report.joined_runs import Book, Known
+from extremal.pipeline.stored_masks import cell_shape, draw_cells
+from extremal.storage import Kind
+from extremal.workers.pointing.ground_truth import decode_mask
 
 Floats = npt.NDArray[np.float32]
 Size = tuple[int, int]

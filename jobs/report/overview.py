@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.report.book import Book, class_label
-from jobs.report.pairs import CHUNK, PER_FILE, size_label
-from pipeline.pairs import storable
-from pipeline.report import cell, is_number
-from storage import Kind, Run
+from extremal.jobs.report.joined_runs import Book, class_label
+from extremal.jobs.report.pair_pages import CHUNK, PER_FILE, size_label
+from extremal.jobs.tables.printed import cell, is_number
+from extremal.pipeline.datasets.pairs import storable
+from extremal.storage import Kind, Run
 
 SHOWN_FAILURES = 1000
 _CALL = (

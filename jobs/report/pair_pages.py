@@ -8,10 +8,10 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias
 
-from jobs.report.book import SIZES, Book, Known, class_label
-from jobs.report.source import Row, Source, subject_of
-from jobs.report.tiles import strip_cells, tile_list
-from storage import Kind
+from extremal.jobs.report.joined_run import Row, Source, subject_of
+from extremal.jobs.report.joined_runs import SIZES, Book, Known, class_label
+from extremal.jobs.report.overlays import strip_cells, tile_list
+from extremal.storage import Kind
 
 CHUNK = 5000  # pairs of a file of the index
 PER_FILE = 20  # pairs of a file of pairs

@@ -10,10 +10,10 @@ from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from jobs.report.site import Site
-from pipeline.errors import ConfigError
-from storage import RunError
-from storage.files import printable
+from extremal.jobs.report.site import Site
+from extremal.pipeline.errors import ConfigError
+from extremal.storage import RunError
+from extremal.storage.files import printable
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.report.book import Book
-from jobs.report.classes import Classes, channel_path, picture_path
-from jobs.report.overview import now, overview
-from jobs.report.pairs import (
+from extremal.jobs.report.class_pages import Classes, channel_path, picture_path
+from extremal.jobs.report.joined_runs import Book
+from extremal.jobs.report.overlays import strip_cells, strips
+from extremal.jobs.report.overview import now, overview
+from extremal.jobs.report.pair_pages import (
     CHUNK,
     PER_FILE,
     Entries,
@@ -25,9 +26,8 @@ from jobs.report.pairs import (
     pair_file,
     pair_inversions,
 )
-from jobs.report.tiles import strip_cells, strips
-from pipeline.pointing import Rule
-from storage import Kind, Run
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.storage import Kind, Run
 
 GROUP = 32  # pictures, or pages of classes, that are written together
 
@@ -72,7 +72,7 @@ class Site:
         self._made = now()
         self._entries: dict[int, Entries] = {}
         self._pages = {
-            page.name: page for page in (files("jobs.report") / "pages").iterdir() if page.is_file()
+            page.name: page for page in (files("extremal.jobs.report") / "pages").iterdir() if page.is_file()
         }
 
     # ---- what there is ------------------------------------------------------------------------

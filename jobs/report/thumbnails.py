@@ -8,12 +8,12 @@ from io import BytesIO
 import numpy as np
 import pyarrow as pa
 
-from jobs.report.source import checked_root
-from storage import Run
-from storage.files import HIDDEN, PlaceError, printable
-from storage.folder import Folder, open_root
-from workers.errors import ImageError
-from workers.images import image_size, thumbnail
+from extremal.jobs.report.joined_run import checked_root
+from extremal.storage import Run
+from extremal.storage.files import HIDDEN, PlaceError, printable
+from extremal.storage.folder import Folder, open_root
+from extremal.workers.errors import ImageError
+from extremal.workers.images import image_size, thumbnail
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from threading import Thread
 import pyarrow.fs as pafs
 from rich.console import Console
 
-from jobs.report.pairs import Entries
-from jobs.report.site import Part, Site
-from pipeline.progress import ProgressReport
-from storage import RunError
-from storage.files import open_filesystem, printable, write_bytes
+from extremal.jobs.report.pair_pages import Entries
+from extremal.jobs.report.site import Part, Site
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import RunError
+from extremal.storage.files import open_filesystem, printable, write_bytes
 
 # Threads would fight for the interpreter: two of them took nearly twice the CPU of one. Each process takes
 # some 200 MB with 50,000 pairs, and more with more of them.
@@ -85,7 +85,9 @@ _writers: list[_Writer] = []  # the one of this process
 
 def _begin(site: Site, out: str) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
-    logging.getLogger("jobs.report.images").disabled = True  # the process that orders tells of lost images
+    logging.getLogger(
+        "extremal.jobs.report.thumbnails"
+    ).disabled = True  # the process that orders tells of lost images
     _writers.append(_Writer(site, _Folder(out)))
 
 

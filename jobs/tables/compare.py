@@ -6,13 +6,13 @@ from typing import cast
 
 import typer
 
-from jobs.tasks import blocks
-from pipeline.errors import ConfigError
-from pipeline.layout import FORMATS, Format, notes, render
-from pipeline.pairs import storable
-from pipeline.pointing import Rule
-from pipeline.table import compare, make_columns
-from storage import Run
+from extremal.jobs.tables.formats import FORMATS, Format, notes, render
+from extremal.pipeline.aggregates.comparison import compare, make_columns
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.datasets.pairs import storable
+from extremal.pipeline.errors import ConfigError
+from extremal.storage import Run
 
 
 def show_table(uris: Sequence[str], rule: Rule, intervals: bool, form: str, out: Path | None) -> None:

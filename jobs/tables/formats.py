@@ -1,4 +1,4 @@
-"""A table of `pipeline.table` as text, Markdown, LaTeX or CSV. No accuracy stands without its pairs."""
+"""A comparison table as text, Markdown, LaTeX or CSV. No accuracy stands without its pairs."""
 
 import io
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.csv
 
-from pipeline.pointing import SUBSETS, Rule
-from pipeline.table import TITLES, Column, run_notes
+from extremal.pipeline.aggregates.comparison import TITLES, Column, run_notes
+from extremal.pipeline.aggregates.pointing import SUBSETS, Rule
 
 Format = Literal["text", "markdown", "latex", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -54,7 +54,7 @@ def render(table: pa.Table, form: Format, below: Sequence[str] = ()) -> str:
     """The table in a format; the notes go below it. CSV is long, one row for a number, and has no notes.
 
     Args:
-        table: rows of `pipeline.table.TABLE`.
+        table: rows of `extremal.pipeline.aggregates.comparison.TABLE`.
         below: lines of text.
     """
     if form == "csv":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storage import Kind, Run
+from extremal.storage import Kind, Run
 
 LIST_ITEMS = 6
 NOTHING = "-"

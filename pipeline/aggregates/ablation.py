@@ -1,4 +1,4 @@
-"""The table of an ablation (pipeline/ablation.py): drops by class, beside those of random channels."""
+"""The table of an ablation (pipeline/ablate.py): drops by class, beside those of random channels."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.bootstrap import RESAMPLES, draw, interval
-from pipeline.classes import ClassKey
+from extremal.pipeline.aggregates.bootstrap import RESAMPLES, draw, interval
+from extremal.pipeline.aggregates.class_channels import ClassKey
 
 Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]

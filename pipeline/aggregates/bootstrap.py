@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.blocks import Blocks, in_one
-from pipeline.pointing import HITS, MISSES, SUBSETS, Rule
-from storage import Kind, Run
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.aggregates.pointing import HITS, MISSES, SUBSETS, Rule
+from extremal.storage import Kind, Run
 
 RESAMPLES = 1000
 LEVEL = 95.0  # percent

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.blocks import Blocks, in_one
-from storage import Kind, Run, RunError
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.storage import Kind, Run, RunError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -17,14 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.blocks import Blocks, in_one
-from pipeline.bootstrap import RESAMPLES, Bootstrap, bootstrap, counted_points, gather, interval
-from pipeline.pointing import CENTER, SUBSETS, Rule
-from storage import Kind, Run, RunError
-from storage.run import diff
-from workers.benchmark_networks import PREPROCESS
-from workers.config import RiseConfig, spatial_preset
-from workers.saliency.layers import known_layers
+from extremal.pipeline.aggregates.bootstrap import (
+    RESAMPLES,
+    Bootstrap,
+    bootstrap,
+    counted_points,
+    gather,
+    interval,
+)
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.run import diff
+from extremal.workers.config import RiseConfig, spatial_preset
+from extremal.workers.networks.pointing_game import PREPROCESS
+from extremal.workers.saliency.layers import known_layers
 
 # Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
 TITLES = {

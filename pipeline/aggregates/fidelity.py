@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipeline.blocks import Blocks, in_one
-from pipeline.pointing import UNIT, ratio
-from storage import Kind, Run
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.aggregates.pointing import UNIT, ratio
+from extremal.storage import Kind, Run
 
 GAMES = ("insertion", "deletion")
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.blocks import Blocks, in_one
-from pipeline.classes import ClassKey, class_keys
-from storage import Kind, Run
+from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.storage import Kind, Run
 
 # The wanted sizes of the masks and the scores under them, by kind of run.
 _SWEEP = {Kind.SPATIAL: ("areas", "score_preserve"), Kind.CHANNEL: ("counts", "score_binary")}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from storage import Run
+from extremal.storage import Run
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pipeline.blocks import Blocks, in_one
-from storage import Kind, Run
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.storage import Kind, Run
 
 TOLERANCE_PX = 15.0
 SUBSETS = ("all", "difficult")

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.blocks import Blocks, in_one
-from pipeline.driver import Pool, start_ray
-from pipeline.errors import DriverError
-from storage import Run
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.driving.driver import Pool, start_ray
+from extremal.pipeline.errors import DriverError
+from extremal.storage import Run
 
 T = TypeVar("T")
 

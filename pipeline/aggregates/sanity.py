@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import rankdata
 
-from pipeline.blocks import Blocks, in_one
-from storage import Kind, Run, RunError
-from storage.run import IDENTITY, diff
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.run import IDENTITY, diff
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from pipeline.blocks import Blocks, in_one
-from pipeline.bootstrap import bootstrap, counted_points, differences, gather, with_intervals
-from pipeline.curves import curves
-from pipeline.fidelity import fidelity
-from pipeline.inversions import mean_cosines
-from pipeline.monotonicity import monotonicity, monotonicity_summary
-from pipeline.pointing import Rule, pointing, pointing_summary
-from storage import Kind, Run
+from extremal.pipeline.aggregates.bootstrap import (
+    bootstrap,
+    counted_points,
+    differences,
+    gather,
+    with_intervals,
+)
+from extremal.pipeline.aggregates.curves import curves
+from extremal.pipeline.aggregates.fidelity import fidelity
+from extremal.pipeline.aggregates.monotonicity import monotonicity, monotonicity_summary
+from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
+from extremal.pipeline.inversion import mean_cosines
+from extremal.storage import Kind, Run
 
 SUMMARY_COLUMNS = ("method", "subset", "class_mean", "pooled", "energy_class_mean", "skipped")
 DIFFERENCE_COLUMNS = (

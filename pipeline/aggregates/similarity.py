@@ -18,7 +18,7 @@ import pyarrow as pa
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from pipeline.classes import ClassKey
+from extremal.pipeline.aggregates.class_channels import ClassKey
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def similarity(classes: pa.Table) -> Similarity:
     together.
 
     Args:
-        classes: rows of `pipeline.classes.CLASS_CHANNELS`.
+        classes: rows of `extremal.pipeline.aggregates.class_channels.CLASS_CHANNELS`.
     """
     known = classes.filter(classes["mean_mask"].is_valid())
     names = zip(known["class_id"].to_pylist(), known["class_name"].to_pylist(), strict=True)

@@ -13,8 +13,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipeline.errors import DatasetError
-from pipeline.pairs import (
+from extremal.pipeline.datasets.pairs import (
     Box,
     Dataset,
     Pair,
@@ -25,8 +24,9 @@ from pipeline.pairs import (
     storable,
     unknown_pair,
 )
-from storage.folder import FileFault, Folder
-from workers.images import MAX_PIXELS
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.folder import FileFault, Folder
+from extremal.workers.images import MAX_PIXELS
 
 # By category id; the ids have gaps, the network outputs have none.
 COCO_CLASSES = tuple(

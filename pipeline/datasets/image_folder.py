@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from functools import partial
 
-from pipeline.errors import DatasetError
-from pipeline.pairs import IMAGE_SUFFIXES, Dataset, Pair, is_image, storable
-from storage.folder import Folder
+from extremal.pipeline.datasets.pairs import IMAGE_SUFFIXES, Dataset, Pair, is_image, storable
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.folder import Folder
 
 
 def open_folder(root: Folder, target: int | None = None) -> Dataset:

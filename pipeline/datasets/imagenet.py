@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from pipeline.errors import DatasetError
-from pipeline.pairs import (
+from extremal.pipeline.datasets.pairs import (
     Dataset,
     Pair,
     check_inside,
@@ -21,7 +20,8 @@ from pipeline.pairs import (
     storable,
     unknown_pair,
 )
-from storage.folder import Folder, open_place
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.folder import Folder, open_place
 
 _LABELS_FIX = "write a CSV with the header file,label[,wnid], or lines of a file and a label"
 
@@ -35,7 +35,7 @@ class _Label(NamedTuple):
 @lru_cache(maxsize=1)
 def imagenet_wnids() -> tuple[str, ...]:
     """The 1000 wnids; the position is the class index of every ILSVRC2012 network."""
-    return tuple(files("pipeline").joinpath("data/imagenet_wnids.txt").read_text("ascii").split())
+    return tuple(files(__package__).joinpath("data/imagenet_wnids.txt").read_text("ascii").split())
 
 
 @lru_cache(maxsize=1)

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.coco import open_coco
-from pipeline.errors import DatasetError
-from pipeline.folder import open_folder
-from pipeline.imagenet import open_imagenet
-from pipeline.pairs import Dataset, Pair
-from pipeline.shapes import open_shapes
-from pipeline.voc import open_voc
-from storage.files import PlaceError, printable
-from storage.folder import Folder, open_root
+from extremal.pipeline.datasets.coco import open_coco
+from extremal.pipeline.datasets.image_folder import open_folder
+from extremal.pipeline.datasets.imagenet import open_imagenet
+from extremal.pipeline.datasets.pairs import Dataset, Pair
+from extremal.pipeline.datasets.shapes import open_shapes
+from extremal.pipeline.datasets.voc import open_voc
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.files import PlaceError, printable
+from extremal.storage.folder import Folder, open_root
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "Pair", "open_dataset", "unreachable"]
 

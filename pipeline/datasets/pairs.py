@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from posixpath import splitext
 
-from pipeline.errors import DatasetError
-from storage.folder import FileFault, Folder
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.folder import FileFault, Folder
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 

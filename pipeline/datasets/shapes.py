@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pipeline.errors import DatasetError
-from pipeline.pairs import Box, Dataset
-from pipeline.voc import open_voc
-from storage.folder import open_root
+from extremal.pipeline.datasets.pairs import Box, Dataset
+from extremal.pipeline.datasets.voc import open_voc
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.folder import open_root
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 

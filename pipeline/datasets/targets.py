@@ -4,11 +4,11 @@ import csv
 from functools import lru_cache
 from importlib.resources import files
 
-from pipeline.coco import COCO_CLASSES
-from pipeline.errors import DatasetError
-from pipeline.pairs import Dataset
-from pipeline.voc import VOC_CLASSES
-from storage.files import printable
+from extremal.pipeline.datasets.coco import COCO_CLASSES
+from extremal.pipeline.datasets.pairs import Dataset
+from extremal.pipeline.datasets.voc import VOC_CLASSES
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.files import printable
 
 IMAGENET_OUTPUTS = 1000
 
@@ -48,7 +48,7 @@ def without_synsets(vocabulary: str) -> tuple[str, ...]:
 @lru_cache(maxsize=2)
 def _synsets(vocabulary: str) -> dict[str, tuple[int, ...]]:
     table: dict[str, tuple[int, ...]] = {}
-    with files("pipeline").joinpath("data/synsets.csv").open(encoding="utf-8") as lines:
+    with files(__package__).joinpath("data/synsets.csv").open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             if row["vocabulary"] == vocabulary:
                 name = row["class_name"]

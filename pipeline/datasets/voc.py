@@ -6,8 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from pipeline.errors import DatasetError
-from pipeline.pairs import (
+from extremal.pipeline.datasets.pairs import (
     Box,
     Dataset,
     Pair,
@@ -17,8 +16,9 @@ from pipeline.pairs import (
     read_text,
     unknown_pair,
 )
-from storage.files import split as split_place
-from storage.folder import FileFault, Folder, open_place
+from extremal.pipeline.errors import DatasetError
+from extremal.storage.files import split as split_place
+from extremal.storage.folder import FileFault, Folder, open_place
 
 VOC_CLASSES = (
     "aeroplane",

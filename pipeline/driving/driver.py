@@ -19,14 +19,14 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util import metrics
 
-from pipeline.errors import DriverError
-from pipeline.events import event
-from pipeline.progress import ProgressReport, shorten
-from pipeline.stop import stoppable
-from pipeline.watch import Watch
-from storage import Run
-from workers.actor import CONCURRENCY, CONCURRENT_SHARDS, ShardActor
-from workers.worker import WorkerSpec
+from extremal.pipeline.driving.signals import stoppable
+from extremal.pipeline.driving.silence import Watch
+from extremal.pipeline.errors import DriverError
+from extremal.pipeline.events import event
+from extremal.pipeline.progress import ProgressReport, shorten
+from extremal.storage import Run
+from extremal.workers.shard.actor import CONCURRENCY, CONCURRENT_SHARDS, ShardActor
+from extremal.workers.shard.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
 

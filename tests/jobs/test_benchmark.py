@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import ray
 from rich.console import Console
-from test_worker import compute
+from runs import compute
 from typer.testing import CliRunner
 
-import jobs.several
-from jobs.benchmark import read_benchmark
-from jobs.cli import INTERRUPTED, app
-from pipeline.config import RunConfig
-from pipeline.driver import Pool
-from pipeline.errors import ConfigError, DatasetError, DriverError
-from pipeline.shapes import make_shapes
-from storage import Run
+import extremal.jobs.several
+from extremal.jobs.benchmark import read_benchmark
+from extremal.jobs.cli.app import INTERRUPTED, app
+from extremal.pipeline.config import RunConfig
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.driving.driver import Pool
+from extremal.pipeline.errors import ConfigError, DatasetError, DriverError
+from extremal.storage import Run
 
 runner = CliRunner()
-EXAMPLE = Path(__file__).resolve().parents[1] / "benchmarks" / "table1.toml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "benchmarks" / "table1.toml"
 SHARED = """
 preset = "torchray"
 batch = 2
@@ -63,8 +63,8 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(out).name)
         return compute(config, out), 0
 
-    monkeypatch.setattr(jobs.several, "execute", execute)
-    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: 1)
+    monkeypatch.setattr(extremal.jobs.several, "execute", execute)
+    monkeypatch.setattr(extremal.jobs.several, "start_ray", lambda pool, threads: 1)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     return names
 
@@ -191,14 +191,14 @@ def test_all_runs_are_made_and_their_table_is_printed(
 def test_a_run_that_fails_does_not_stop_the_others(
     shapes: Path, tmp_path: Path, executed: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    inner = jobs.several.execute
+    inner = extremal.jobs.several.execute
 
     def failing(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
         if out.endswith("bad"):
             raise error
         return inner(config, out, pool, console)
 
-    monkeypatch.setattr(jobs.several, "execute", failing)
+    monkeypatch.setattr(extremal.jobs.several, "execute", failing)
     file = write(tmp_path / "b.toml", shapes, 'name = "bad"', 'name = "good"\nseed = 1')
     result = benchmark(file, tmp_path / "out")
     assert result.exit_code == 1
@@ -215,8 +215,8 @@ def test_without_any_run_there_is_no_table(
     def failing(*arguments: Any) -> None:
         raise DatasetError("gone")
 
-    monkeypatch.setattr(jobs.several, "execute", failing)
-    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: 1)
+    monkeypatch.setattr(extremal.jobs.several, "execute", failing)
+    monkeypatch.setattr(extremal.jobs.several, "start_ray", lambda pool, threads: 1)
     result = benchmark(write(tmp_path / "b.toml", shapes, 'name = "bad"'), tmp_path / "out")
     assert result.exit_code == 1
     assert "tolerance" not in result.output
@@ -225,14 +225,14 @@ def test_without_any_run_there_is_no_table(
 def test_interrupted_says_how_to_resume(
     shapes: Path, tmp_path: Path, executed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = jobs.several.execute
+    inner = extremal.jobs.several.execute
 
     def stopped(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
         if out.endswith("two"):
             raise KeyboardInterrupt
         return inner(config, out, pool, console)
 
-    monkeypatch.setattr(jobs.several, "execute", stopped)
+    monkeypatch.setattr(extremal.jobs.several, "execute", stopped)
     names = 'name = "one"', 'name = "two"\nseed = 1', 'name = "three"\nseed = 2'
     file = write(tmp_path / "b.toml", shapes, *names)
     result = benchmark(file, tmp_path / "out")
@@ -272,7 +272,7 @@ def test_one_ray_serves_all_runs_and_is_gone_after(
     shapes: Path, tmp_path: Path, executed: list[str], monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     calls: list[str] = []
-    inner = jobs.several.execute
+    inner = extremal.jobs.several.execute
 
     def execute(config: RunConfig, out: str, pool: Pool, console: Console) -> tuple[Run, int]:
         calls.append(Path(out).name)
@@ -280,8 +280,10 @@ def test_one_ray_serves_all_runs_and_is_gone_after(
             raise KeyboardInterrupt
         return inner(config, out, pool, console)
 
-    monkeypatch.setattr(jobs.several, "execute", execute)
-    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: calls.append(f"start {threads}"))
+    monkeypatch.setattr(extremal.jobs.several, "execute", execute)
+    monkeypatch.setattr(
+        extremal.jobs.several, "start_ray", lambda _, threads: calls.append(f"start {threads}")
+    )
     monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
     file = write(tmp_path / "b.toml", shapes, 'name = "one"', 'name = "two"\nseed = 1\nthreads = 2')
     benchmark(file, tmp_path / "out")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from browsing import CHROMIUM, check_accessible, launched, shown, watched
 
-EXTREMAL = [sys.executable, "-m", "jobs.cli"]
+EXTREMAL = [sys.executable, "-m", "extremal.jobs.cli"]
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 from typer.testing import CliRunner
 
-from jobs import submit as cluster
-from jobs.cli import app
-from jobs.submit import EXCLUDES, RUN_KEY, SubmitError, job_id, read_runtime_env, verdict
-from pipeline.shapes import make_shapes
-from storage import Kind, Run
+from extremal.jobs import submit as cluster
+from extremal.jobs.cli.app import app
+from extremal.jobs.submit import EXCLUDES, RUN_KEY, SubmitError, job_id, read_runtime_env, verdict
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.storage import Kind, Run
 
 ADDRESS = "http://head:8265"
 OUT = "s3://bucket/voc"
@@ -135,7 +135,7 @@ def test_the_entrypoint_keeps_every_argument_whole() -> None:
     client = PaperClient()
     arguments = [*ARGUMENTS, "--labels", "a file.csv", "--areas", "0.1,0.2", "--layer", "$(rm -rf ~); 'x'"]
     submit(client, arguments)
-    expected = ["python", "-m", "jobs.cli", "run", *arguments]
+    expected = ["python", "-m", "extremal.jobs.cli", "run", *arguments]
     assert shlex.split(client.submitted[0]["entrypoint"]) == expected
 
 
@@ -201,7 +201,13 @@ def test_runtime_env_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_code_travels_and_data_stays(tmp_path: Path) -> None:
-    code = ["jobs/cli.py", "jobs/py.typed", "pipeline/data/synsets.csv", "pyproject.toml", "own/net.py"]
+    code = [
+        "jobs/cli/app.py",
+        "jobs/py.typed",
+        "pipeline/datasets/data/synsets.csv",
+        "pyproject.toml",
+        "own/net.py",
+    ]
     data = ["net.pth", "data/a.jpg", "data/notes.json", "runs/voc/plan.parquet", "runs/voc/scores/p.csv"]
     hidden = [".env", ".git/config", ".aws/credentials", ".venv/x.py", "x.egg-info/top_level.txt", "key.pem"]
     folder = tmp_path / "folder.v1"  # its own name is no reason to leave it out
@@ -371,7 +377,7 @@ def head(tmp_path: Path) -> Iterator[str]:
     environment = {
         **os.environ,
         "PATH": f"{binaries}:{os.environ['PATH']}",  # of `python` in the job
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "OMP_NUM_THREADS": "1",
         "RAY_ADDRESS": "",
     }

@@ -15,23 +15,31 @@ import torch
 from helpers import make_run
 from PIL import Image
 from rich.console import Console
-from test_worker import compute, config
+from runs import compute, config
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from pipeline.ablation import Channels, _outputs, _rows, ablate_run
-from pipeline.ablation_table import ABLATION_PAIRS, Ablation, ablation_table
-from pipeline.classes import class_sums
-from pipeline.progress import ProgressReport
-from pipeline.report import cell
-from pipeline.shapes import make_shapes
-from storage import Kind, Run
-from storage.folder import open_root
-from workers.ablation import STRATA, Ablated, Subject, ablate, channel_energies, matched_sets, random_sets
-from workers.images import Preprocess
-from workers.networks import Network, load_network
-from workers.split import split_network
+from extremal.jobs.cli.app import app
+from extremal.jobs.tables.printed import cell
+from extremal.pipeline.ablate import Channels, _outputs, _rows, ablate_run
+from extremal.pipeline.aggregates.ablation import ABLATION_PAIRS, Ablation, ablation_table
+from extremal.pipeline.aggregates.class_channels import class_sums
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import Kind, Run
+from extremal.storage.folder import open_root
+from extremal.workers.extremal.ablation import (
+    STRATA,
+    Ablated,
+    Subject,
+    ablate,
+    channel_energies,
+    matched_sets,
+    random_sets,
+)
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.cut import split_network
+from extremal.workers.networks.network import Network, load_network
 
 CHANNELS, CLASSES = 6, 4
 NO_OTHERS = np.zeros(0, np.int64)

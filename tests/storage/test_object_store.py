@@ -18,30 +18,31 @@ import pyarrow.fs as pafs
 import pytest
 from helpers import make_run, manifest, plan, rows
 from processes import EXTREMAL, run_command, start, wait_for_a_shard
-from test_driver import PAIRS, SHARDS
-from test_worker import SETTINGS, compute, timeless
+from runs import SETTINGS, compute, timeless
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.options import assemble
-from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.datasets import open_dataset
-from pipeline.errors import DatasetError
-from pipeline.imagenet import imagenet_wnids
-from pipeline.pointing import Rule, pointing
-from pipeline.prepare import prepare, worker_spec
-from pipeline.shapes import make_shapes
-from pipeline.table import compare, make_columns
-from storage import Kind, Run, RunError
-from storage.files import open_filesystem
-from storage.folder import FileFault, open_root
-from workers.worker import Worker
+from extremal.jobs.cli.app import app
+from extremal.jobs.options import assemble
+from extremal.pipeline.aggregates.comparison import compare, make_columns
+from extremal.pipeline.aggregates.pointing import Rule, pointing
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.imagenet import imagenet_wnids
+from extremal.pipeline.datasets.open import open_dataset
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.errors import DatasetError
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.files import open_filesystem
+from extremal.storage.folder import FileFault, open_root
+from extremal.workers.shard.worker import Worker
 
 KEY, SECRET = "AKIDEXAMPLE", "s3cr3t/with+signs"
 BUCKET = "bucket"
 VOC = "VOCdevkit/VOC2007"
 
 At = Callable[[str], str]  # the URI of a path
+
+PAIRS, SHARDS = 12, 6
 
 
 @contextmanager

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import make_run, manifest, plan, rows
 
-import storage.run
-from storage import ConfigMismatch, Kind, Run, RunError
-from storage.compact import compact
-from storage.files import (
+import extremal.storage.run
+from extremal.storage import ConfigMismatch, Kind, Run, RunError
+from extremal.storage.compact import compact
+from extremal.storage.files import (
     STALE_TEMP_S,
     PlaceError,
     join,
@@ -31,7 +31,7 @@ from storage.files import (
     sweep_temps,
     write_bytes,
 )
-from storage.schema import PLAN, SCHEMAS
+from extremal.storage.schema import PLAN, SCHEMAS
 
 LOCAL = pafs.LocalFileSystem()
 
@@ -153,7 +153,7 @@ def test_the_main_file_marks_the_shard_and_comes_last(
         written.append(Path(path).parent.name)
         write_bytes(filesystem, path, data)
 
-    monkeypatch.setattr(storage.run, "write_bytes", note)
+    monkeypatch.setattr(extremal.storage.run, "write_bytes", note)
     tables = {kind: rows(kind, {}) for kind in (Kind.CHANNEL, Kind.FAILURES, Kind.POINTS)}
     run.commit(3, tables)
     assert written[-1] == "channel"
@@ -250,8 +250,8 @@ def test_a_retried_shard_never_loses_a_pair(tmp_path: Path, monkeypatch: pytest.
             remove(filesystem, path)
 
         with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
-            patched.setattr(storage.run, "write_bytes", write)
-            patched.setattr(storage.run, "remove", delete)
+            patched.setattr(extremal.storage.run, "write_bytes", write)
+            patched.setattr(extremal.storage.run, "remove", delete)
             again = {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": 0}, {"pair": 1})}
             run.commit(0, {**again, Kind.POINTS: rows(Kind.POINTS, {"pair": 1})})
         found = {
@@ -321,7 +321,7 @@ def test_compaction_keeps_every_row_in_few_files(tmp_path: Path, monkeypatch: py
         f"compact/{kind}/part-00000.parquet" for kind in ("channel", "points", "failures")
     ]
     assert pq.read_table(parts[0]).equals(run.table(Kind.CHANNEL))
-    monkeypatch.setattr(storage.compact, "PART_BYTES", 2.5 * run.shard_table(0, Kind.CHANNEL).nbytes)
+    monkeypatch.setattr(extremal.storage.compact, "PART_BYTES", 2.5 * run.shard_table(0, Kind.CHANNEL).nbytes)
     assert len(list(compact(run))) == 5
     assert pq.read_table(f"{tmp_path}/compact/channel").equals(run.table(Kind.CHANNEL))
     monkeypatch.undo()
@@ -344,7 +344,7 @@ def test_a_compaction_that_fails_leaves_no_part_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would pass for the whole of it."""
-    monkeypatch.setattr(storage.compact, "PART_BYTES", 1)
+    monkeypatch.setattr(extremal.storage.compact, "PART_BYTES", 1)
     shards = {i: {Kind.CHANNEL: [{"pair": i}]} for i in range(3)}
     run = make_run(tmp_path, Kind.CHANNEL, shards)
     shard = tmp_path / "channel/shard-000002.parquet"
@@ -466,7 +466,7 @@ def test_write_bytes_replaces_whole_files_only(tmp_path: Path, monkeypatch: pyte
 def test_other_filesystems_take_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrapped filesystem stands for an object store: not local to write_bytes."""
     store = pafs.SubTreeFileSystem(str(tmp_path), LOCAL)
-    monkeypatch.setattr(storage.run, "open_filesystem", lambda uri: (store, "bucket/run"))
+    monkeypatch.setattr(extremal.storage.run, "open_filesystem", lambda uri: (store, "bucket/run"))
     run = make_run(Path("ignored"), Kind.CHANNEL, {0: {Kind.CHANNEL: channel_rows(2), Kind.FAILURES: [{}]}})
     run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
     assert run.table(Kind.CHANNEL).num_rows == 2

@@ -8,9 +8,9 @@ from PIL import Image
 from torchvision import models
 from torchvision.transforms import v2
 
-from workers import images
-from workers.errors import ImageError
-from workers.images import Preprocess, decode
+from extremal.workers import images
+from extremal.workers.errors import ImageError
+from extremal.workers.images import Preprocess, decode
 
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SIZES = [

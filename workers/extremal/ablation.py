@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from workers.channel import ChannelObjective
-from workers.split import Split
+from extremal.workers.extremal.channel import ChannelObjective
+from extremal.workers.networks.cut import Split
 
 PASSES = 64  # activations in the tail at once; without gradients they are small
 STRATA = 10  # parts of the channels, by their energy, within which the matched sets are drawn

@@ -6,11 +6,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from workers.config import ChannelConfig, default_counts, with_steps
-from workers.networks import Network, frozen
-from workers.optimize import Problem, Rows, alone, first_reaching, maximize, tabulate, trace_steps
-from workers.spatial import check_pairs, pick
-from workers.split import Activation, Split, split_network
+from extremal.workers.config import ChannelConfig, default_counts, with_steps
+from extremal.workers.extremal.engine import (
+    Problem,
+    Rows,
+    alone,
+    first_reaching,
+    maximize,
+    tabulate,
+    trace_steps,
+)
+from extremal.workers.extremal.spatial import check_pairs, pick
+from extremal.workers.networks.cut import Activation, Split, split_network
+from extremal.workers.networks.network import Network, frozen
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from workers.area import area_term
-from workers.config import Schedule
-from workers.pulse import PULSE
+from extremal.workers.config import Schedule
+from extremal.workers.extremal.area import area_term
+from extremal.workers.heartbeat import PULSE
 
 TRACE_POINTS = 20
 EPSILON = 1e-8

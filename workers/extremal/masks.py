@@ -1,6 +1,6 @@
 """The family of smooth masks: low-resolution parameters, drawn by a smooth max-convolution.
 
-Appendix A.1 of the paper; the kernel's weights are workers/kernel.py's.
+Appendix A.1 of the paper; the kernel's weights are workers/extremal/kernel.py's.
 """
 
 import math
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.config import MaskConfig
-from workers.kernel import neighbourhood, tap_weights
-from workers.smooth_max import Taps, make_taps, smooth_max
+from extremal.workers.config import MaskConfig
+from extremal.workers.extremal.kernel import neighbourhood, tap_weights
+from extremal.workers.extremal.smooth_max import Taps, make_taps, smooth_max
 
 
 class MaskFamily:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.config import SpatialConfig
+from extremal.workers.config import SpatialConfig
 
 Border = Literal["zero", "renormalize"]
 

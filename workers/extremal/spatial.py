@@ -7,11 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.config import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
-from workers.masks import mask_family
-from workers.networks import Network, frozen
-from workers.optimize import Chain, Problem, Rows, Solution, alone, maximize, tabulate, threshold, trace_steps
-from workers.perturbation import perturb, pyramid
+from extremal.workers.config import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
+from extremal.workers.extremal.engine import (
+    Chain,
+    Problem,
+    Rows,
+    Solution,
+    alone,
+    maximize,
+    tabulate,
+    threshold,
+    trace_steps,
+)
+from extremal.workers.extremal.masks import mask_family
+from extremal.workers.extremal.perturbation import perturb, pyramid
+from extremal.workers.networks.network import Network, frozen
 
 
 @dataclass(frozen=True)

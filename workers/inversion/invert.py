@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.config import InversionConfig, Objective
-from workers.errors import LayerError
-from workers.networks import Network
-from workers.optimize import trace_steps
-from workers.pictures import draw_shakes, generators, noise, picture, shake
-from workers.pulse import PULSE
-from workers.rules import Rules, relu_call
-from workers.split import Split
+from extremal.workers.config import InversionConfig, Objective
+from extremal.workers.errors import LayerError
+from extremal.workers.extremal.engine import trace_steps
+from extremal.workers.heartbeat import PULSE
+from extremal.workers.inversion.parameterization import draw_shakes, generators, noise, picture, shake
+from extremal.workers.networks.backward_rules import Rules, relu_call
+from extremal.workers.networks.cut import Split
+from extremal.workers.networks.network import Network
 
 SLOTS = 16  # pictures optimized at once unless said otherwise: about 2 GB in GoogLeNet
 

@@ -1,4 +1,4 @@
-"""What an inversion run computes of a group of pairs or channels: rows of `storage.schema.INVERSION`."""
+"""What an inversion run computes of a group of pairs or channels: rows of `INVERSION`."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,14 +7,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from storage import Kind, Run, RunError
-from workers.attribution import Found
-from workers.config import InversionConfig
-from workers.inversion import InversionResult, channel_targets, cosine, invert, masked
-from workers.networks import Network
-from workers.pictures import png
-from workers.rows import KEY, Item, Row
-from workers.split import Split, split_network
+from extremal.storage import Kind, Run, RunError
+from extremal.workers.config import InversionConfig
+from extremal.workers.inversion.invert import InversionResult, channel_targets, cosine, invert, masked
+from extremal.workers.inversion.parameterization import png
+from extremal.workers.networks.cut import Split, split_network
+from extremal.workers.networks.network import Network
+from extremal.workers.shard.attribution import Found
+from extremal.workers.shard.rows import KEY, Item, Row
 
 _PAIR = ("image_id", "class_id", "class_name")  # what names a pair in the channel run as in this one
 _COLUMNS = ["pair", *_PAIR, "target", "target_name", "counts", "masks_shape", "masks", "a_star"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from workers.errors import NetworkError
+from extremal.workers.errors import NetworkError
 
 Head = nn.Linear | nn.Conv2d
 

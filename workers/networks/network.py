@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from workers.benchmark_networks import FullyConvolutional
-from workers.config import Precision
-from workers.errors import NetworkError
-from workers.head import fit_head
-from workers.images import Preprocess
-from workers.randomize import cascade, randomize
-from workers.weights import fill, fingerprint, read_state_dict
-from workers.zoo import IMAGENET, RANDOM, Known, load_known, seeded
+from extremal.workers.config import Precision
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.classifier import fit_head
+from extremal.workers.networks.pointing_game import FullyConvolutional
+from extremal.workers.networks.randomize import cascade, randomize
+from extremal.workers.networks.weights import fill, fingerprint, read_state_dict
+from extremal.workers.networks.zoo import IMAGENET, RANDOM, Known, load_known, seeded
 
 __all__ = ["IMAGENET", "RANDOM", "Network", "frozen", "load_network", "pool_logits"]
 
@@ -135,7 +135,7 @@ def load_network(
             a crop of 0 means the whole image,
             its short side as long as the crop would be.
         randomized: so many weight layers, counted from the output, are re-initialised after the weights are
-            in (`workers.randomize`), by draws of `randomize_seed`.
+            in (`extremal.workers.networks.randomize`), by draws of `randomize_seed`.
 
     Raises:
         NetworkError: unknown name, weights that cannot be had, read, fitted or randomized, impossible
@@ -268,7 +268,7 @@ def _from_function(name: str, weights: str | Path | None) -> Known:
         log.warning("%s: no attribute `preprocess`, so ImageNet's is used: %s", name, IMAGENET)
         preprocess = IMAGENET
     if not isinstance(preprocess, Preprocess):
-        raise NetworkError(f"{name}: its `preprocess` must be a workers.images.Preprocess")
+        raise NetworkError(f"{name}: its `preprocess` must be a extremal.workers.images.Preprocess")
     if classes is not None and not (
         isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
     ):

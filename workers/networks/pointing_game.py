@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from workers.errors import NetworkError
-from workers.images import Preprocess
-from workers.weights import fill
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.weights import fill
 
 # Item 6: Caffe's mean, in RGB, taken from values of 0 to 255.
 PREPROCESS = Preprocess(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from workers.errors import NetworkError
+from extremal.workers.errors import NetworkError
 
 log = logging.getLogger(__name__)
 

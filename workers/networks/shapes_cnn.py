@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from workers.images import Preprocess
+from extremal.workers.images import Preprocess
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 PREPROCESS = Preprocess(resize=128, crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.errors import NetworkError
+from extremal.workers.errors import NetworkError
 
 SHOWN = 4
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torchvision import models
 
-from workers.benchmark_networks import BENCHMARK, PREPROCESS, fill_benchmark
-from workers.bvlc_googlenet import bvlc_googlenet
-from workers.errors import NetworkError
-from workers.images import Preprocess
-from workers.shapes_cnn import SHAPES, ShapesCNN, shapes_cnn
-from workers.weights import fill, read_state_dict
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.bvlc_googlenet import bvlc_googlenet
+from extremal.workers.networks.pointing_game import BENCHMARK, PREPROCESS, fill_benchmark
+from extremal.workers.networks.shapes_cnn import SHAPES, ShapesCNN, shapes_cnn
+from extremal.workers.networks.weights import fill, read_state_dict
 
 RANDOM = "random"
 SEED = 0

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.perturbation import gaussian_kernel
+from extremal.workers.extremal.perturbation import gaussian_kernel
 
 Region = tuple[float, float, float, float]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
-from workers.networks import Network
-from workers.points import UNSMOOTHED, Smooth
-from workers.split import Split
+from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from extremal.workers.networks.cut import Split
+from extremal.workers.networks.network import Network
+from extremal.workers.pointing.point import UNSMOOTHED, Smooth
 
 
 @dataclass(frozen=True)

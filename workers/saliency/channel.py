@@ -1,7 +1,7 @@
 """Channel attribution as one of several saliency methods."""
 
-from workers.channel import channel_attribution
-from workers.saliency.batch import Batch, Maps, Method
+from extremal.workers.extremal.channel import channel_attribution
+from extremal.workers.saliency.batch import Batch, Maps, Method
 
 
 def channel(batch: Batch) -> Maps:

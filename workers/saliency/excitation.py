@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.errors import LayerError
-from workers.rules import Rules, relu_call
-from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.gradients import check_map
-from workers.saliency.trace import ACTIVATIONS, Trace, read, record, trial, wide
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.backward_rules import Rules, relu_call
+from extremal.workers.saliency.batch import Batch, Maps, Method
+from extremal.workers.saliency.gradients import check_map
+from extremal.workers.saliency.recorded_pass import ACTIVATIONS, Trace, read, record, trial, wide
 
 # Units excited by less give nothing on: the quotient would overflow.
 TINY = 1e-20

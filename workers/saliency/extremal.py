@@ -1,7 +1,7 @@
 """Extremal perturbations as one of several saliency methods."""
 
-from workers.saliency.batch import Batch, Maps, Method
-from workers.spatial import extremal_perturbation
+from extremal.workers.extremal.spatial import extremal_perturbation
+from extremal.workers.saliency.batch import Batch, Maps, Method
 
 
 def extremal(batch: Batch) -> Maps:

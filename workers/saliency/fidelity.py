@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.networks import Network
-from workers.perturbation import gaussian_kernel
-from workers.saliency.masked import chunks
+from extremal.workers.extremal.perturbation import gaussian_kernel
+from extremal.workers.networks.network import Network
+from extremal.workers.saliency.masked_scores import chunks
 
 MAX_POINTS = 1000
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.errors import LayerError
-from workers.points import Smooth
-from workers.rules import Rules, relu_call
-from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.trace import ACTIVATIONS, INPUT, Trace, read, record, trial
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.backward_rules import Rules, relu_call
+from extremal.workers.pointing.point import Smooth
+from extremal.workers.saliency.batch import Batch, Maps, Method
+from extremal.workers.saliency.recorded_pass import ACTIVATIONS, INPUT, Trace, read, record, trial
 
 # A ReLU may be written like this, but so may be anything.
 CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, Tensor.clip, F.threshold}

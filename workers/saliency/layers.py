@@ -3,10 +3,10 @@
 import re
 from dataclasses import replace
 
-from workers.config import Layers
-from workers.errors import LayerError
-from workers.networks import Network
-from workers.split import layer_names, unknown_layer
+from extremal.workers.config import Layers
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.cut import layer_names, unknown_layer
+from extremal.workers.networks.network import Network
 
 # Pattern of a network's name -> its layers: cam, excitation, contrast, classifier. VGG16 and ResNet50 as in
 # the reference protocol (items 13, 14), GoogLeNet as in Zhang et al. The others by analogy: the last layer

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from workers.pulse import PULSE
-from workers.saliency.batch import Batch
+from extremal.workers.heartbeat import PULSE
+from extremal.workers.saliency.batch import Batch
 
 # Network inputs at once where no number is given: the reference protocol's (item 15), or fewer large ones.
 INPUTS = 32

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
-from workers.errors import LayerError
-from workers.networks import Network
-from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.channel import CHANNEL
-from workers.saliency.excitation import CMWP, MWP
-from workers.saliency.extremal import EXTREMAL
-from workers.saliency.gradients import (
+from extremal.workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.network import Network
+from extremal.workers.saliency.batch import Batch, Maps, Method
+from extremal.workers.saliency.channel import CHANNEL
+from extremal.workers.saliency.excitation import CMWP, MWP
+from extremal.workers.saliency.extremal import EXTREMAL
+from extremal.workers.saliency.gradients import (
     DECONVNET,
     GRAD_CAM,
     GRADIENT,
@@ -20,9 +20,9 @@ from workers.saliency.gradients import (
     NORM_GRAD,
     SELECTIVE_NORM_GRAD,
 )
-from workers.saliency.layers import layers_of
-from workers.saliency.occlusion import OCCLUSION
-from workers.saliency.rise import RISE
+from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.occlusion import OCCLUSION
+from extremal.workers.saliency.rise import RISE
 
 METHODS: Mapping[str, Method] = {
     "gradient": GRADIENT,

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.masked import masked_scores
-from workers.spatial import pick
+from extremal.workers.extremal.spatial import pick
+from extremal.workers.saliency.batch import Batch, Maps, Method
+from extremal.workers.saliency.masked_scores import masked_scores
 
 
 def corners(side: int, window: int, stride: int) -> list[int]:

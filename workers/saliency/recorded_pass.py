@@ -1,7 +1,7 @@
 """One recorded forward pass, through which signals are sent back several times, by several rules.
 
-The functions of a network whose backward rule changes are replaced while it runs (workers/rules.py). A
-replaced function asks for the rule when a signal comes back, so one forward pass serves them all.
+The functions of a network whose backward rule changes are replaced while it runs (`Rules`). A replaced function
+asks for the rule when a signal comes back, so one forward pass serves them all.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workers.errors import LayerError
-from workers.networks import pool_logits
-from workers.rules import Rules
-from workers.saliency.batch import Batch, Maps
-from workers.split import TOLERANCE
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.backward_rules import Rules
+from extremal.workers.networks.cut import TOLERANCE
+from extremal.workers.networks.network import pool_logits
+from extremal.workers.saliency.batch import Batch, Maps
 
 INPUT = ""  # no layer is called so
 

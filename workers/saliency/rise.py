@@ -13,10 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from workers.config import RiseConfig
-from workers.saliency.batch import Batch, Maps, Method
-from workers.saliency.masked import chunks, masked_scores
-from workers.zoo import IMAGENET_CLASSES
+from extremal.workers.config import RiseConfig
+from extremal.workers.networks.zoo import IMAGENET_CLASSES
+from extremal.workers.saliency.batch import Batch, Maps, Method
+from extremal.workers.saliency.masked_scores import chunks, masked_scores
 
 
 class RandomMasks:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import ray
 
-from workers.worker import Progress, Worker, WorkerSpec
+from extremal.workers.shard.worker import Progress, Worker, WorkerSpec
 
 # The actor is started with room for these: one shard computes, the other decodes or is written.
 CONCURRENT_SHARDS = 2

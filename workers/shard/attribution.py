@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.channel import channel_attribution
-from workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
-from workers.networks import Network
-from workers.points import Smooth
-from workers.rows import (
+from extremal.workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
+from extremal.workers.extremal.channel import channel_attribution
+from extremal.workers.extremal.spatial import extremal_perturbation
+from extremal.workers.networks.cut import Split, split_network
+from extremal.workers.networks.network import Network
+from extremal.workers.pointing.point import Smooth
+from extremal.workers.saliency import METHODS, Batch
+from extremal.workers.saliency.fidelity import insertion_deletion
+from extremal.workers.saliency.layers import layers_of
+from extremal.workers.shard.rows import (
     KEY,
     Item,
     Row,
@@ -23,11 +28,6 @@ from workers.rows import (
     saliency_row,
     spatial_rows,
 )
-from workers.saliency import METHODS, Batch
-from workers.saliency.fidelity import insertion_deletion
-from workers.saliency.layers import layers_of
-from workers.spatial import extremal_perturbation
-from workers.split import Split, split_network
 
 
 @dataclass(frozen=True)

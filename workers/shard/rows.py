@@ -9,11 +9,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.channel import ChannelResult
-from workers.errors import ImageError
-from workers.points import Region, Smooth, locate, peak, to_original
-from workers.regions import decode_mask, distance2, share_inside
-from workers.spatial import SpatialResult
+from extremal.workers.errors import ImageError
+from extremal.workers.extremal.channel import ChannelResult
+from extremal.workers.extremal.spatial import SpatialResult
+from extremal.workers.pointing.ground_truth import decode_mask, distance2, share_inside
+from extremal.workers.pointing.point import Region, Smooth, locate, peak, to_original
 
 KEY = ("pair", "image_id", "path", "class_id", "class_name")
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ def check_size(row: Row, size: tuple[int, int]) -> None:
 
 
 def failure(row: Row, stage: str, error: Exception) -> Row:
-    """A row of `storage.schema.FAILURES`."""
+    """A row of `extremal.storage.schema.FAILURES`."""
     message = str(error) or type(error).__name__
     return {
         **{key: row[key] for key in KEY},
@@ -68,7 +68,7 @@ def failure(row: Row, stage: str, error: Exception) -> Row:
 
 
 def point_row(item: Item, method: str, x: int, y: int) -> Row:
-    """A row of `storage.schema.POINTS` for a point that comes from no map."""
+    """A row of `extremal.storage.schema.POINTS` for a point that comes from no map."""
     row, width, height = item.row, item.width, item.height
     return {
         **{key: row[key] for key in KEY},
@@ -87,7 +87,7 @@ def point_row(item: Item, method: str, x: int, y: int) -> Row:
 
 
 def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) -> Row:
-    """A row of `storage.schema.POINTS` for the maximum of a map (h,w) on the CPU."""
+    """A row of `extremal.storage.schema.POINTS` for the maximum of a map (h,w) on the CPU."""
     row, size = item.row, (item.width, item.height)
     truth = row["boxes"], row["rle"]
     drawn = to_original(saliency, item.region, *size)
@@ -101,7 +101,7 @@ def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) ->
 
 
 def saliency_row(item: Item, method: str, saliency: Tensor, cells: int) -> Row:
-    """What a row of `storage.schema.SALIENCY` holds of a map (h,w) on the CPU: `cells` on its longer side."""
+    """What a row of `SALIENCY` holds of a map (h,w) on the CPU: `cells` on its longer side."""
     row: Row = {"method": method, "map_shape": [], "map": [], "map_scale": None}
     if not cells or saliency.numel() <= 1:
         return row
@@ -114,7 +114,7 @@ def saliency_row(item: Item, method: str, saliency: Tensor, cells: int) -> Row:
 
 
 def spatial_rows(result: SpatialResult) -> list[Row]:
-    """Rows of `storage.schema.SPATIAL`, but for the key, the target, the seed and the time."""
+    """Rows of `extremal.storage.schema.SPATIAL`, but for the key, the target, the seed and the time."""
     rows = _flat_rows(
         {
             "score_full": result.score_full,
@@ -143,7 +143,7 @@ def spatial_rows(result: SpatialResult) -> list[Row]:
 
 
 def channel_rows(result: ChannelResult) -> list[Row]:
-    """Rows of `storage.schema.CHANNEL`, but for the key, the target, the seed and the time."""
+    """Rows of `extremal.storage.schema.CHANNEL`, but for the key, the target, the seed and the time."""
     rows = _flat_rows(
         {
             "score_full": result.score_full,

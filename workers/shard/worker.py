@@ -11,17 +11,17 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from storage import Kind, Run, RunError
-from storage.folder import open_root
-from storage.schema import SCHEMAS
-from workers.attribution import Attribution
-from workers.config import ChannelConfig, InversionConfig, Precision, SaliencyConfig, SpatialConfig
-from workers.errors import ImageError, NetworkError
-from workers.images import load
-from workers.inversion_rows import Inversion
-from workers.networks import Network, load_network
-from workers.pulse import PULSE
-from workers.rows import Item, Row, check_size, failure, pair_seed
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.folder import open_root
+from extremal.storage.schema import SCHEMAS
+from extremal.workers.config import ChannelConfig, InversionConfig, Precision, SaliencyConfig, SpatialConfig
+from extremal.workers.errors import ImageError, NetworkError
+from extremal.workers.heartbeat import PULSE
+from extremal.workers.images import load
+from extremal.workers.inversion.study import Inversion
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.shard.attribution import Attribution
+from extremal.workers.shard.rows import Item, Row, check_size, failure, pair_seed
 
 log = logging.getLogger(__name__)
 

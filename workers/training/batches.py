@@ -16,9 +16,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from storage.folder import Folder
-from workers.errors import ImageError
-from workers.images import Preprocess, load
+from extremal.storage.folder import Folder
+from extremal.workers.errors import ImageError
+from extremal.workers.images import Preprocess, load
 
 F: Any = functional  # torchvision's own types know tensors only
 PRESENT, ABSENT, IGNORED = 1, 0, -1

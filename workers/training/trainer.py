@@ -12,10 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from storage.folder import open_root
-from workers.head import Head, find_head, fold_input, rectified, replace_head
-from workers.labelled import IGNORED, PRESENT, Batch, Images, Labelled, by_shape, seed_of, shuffled
-from workers.networks import Network, pool_logits
+from extremal.storage.folder import open_root
+from extremal.workers.networks.classifier import Head, find_head, fold_input, rectified, replace_head
+from extremal.workers.networks.network import Network, pool_logits
+from extremal.workers.training.batches import (
+    IGNORED,
+    PRESENT,
+    Batch,
+    Images,
+    Labelled,
+    by_shape,
+    seed_of,
+    shuffled,
+)
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_worker import compute, config
+from runs import compute, config
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.options import assemble
-from pipeline.errors import ConfigError
-from pipeline.shapes import make_shapes
-from workers import spatial_preset
+from extremal.jobs.cli.app import app
+from extremal.jobs.options import assemble
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.errors import ConfigError
+from extremal.workers import spatial_preset
 
 runner = CliRunner()
 COMMANDS = ["demo", "run", "submit", "retry", "compact", "status", "score", "classes", "explain"]
@@ -173,7 +173,7 @@ def test_log_json_leaves_nothing_but_events(shapes: Path, tmp_path: Path) -> Non
     )
     command = ["--log-json", "run", "--config", str(settings), "--device", "cpu", "--out", run.uri]
     ended = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *command], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "extremal.jobs.cli", *command], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
     lines = [json.loads(line) for line in ended.stderr.splitlines()]

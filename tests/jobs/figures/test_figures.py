@@ -19,10 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.figure import PER_CLASS, PER_PAIR
-from jobs.pictures import ORANGE, encode, heat
-from jobs.report import (
+from extremal.jobs.cli.app import app
+from extremal.jobs.figures import (
     area_growth,
     channel_curve,
     channels_of_classes,
@@ -33,11 +31,13 @@ from jobs.report import (
     save,
     score_curve,
 )
-from pipeline.errors import DatasetError
-from storage import Kind, Run, RunError
-from storage.schema import PLAN
-from workers.config import MaskConfig, SpatialConfig
-from workers.masks import mask_family, render_masks
+from extremal.jobs.figures.drawing import ORANGE, encode, heat
+from extremal.jobs.figures.write import PER_CLASS, PER_PAIR
+from extremal.pipeline.errors import DatasetError
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.schema import PLAN
+from extremal.workers.config import MaskConfig, SpatialConfig
+from extremal.workers.extremal.masks import mask_family, render_masks
 
 HEIGHT, WIDTH = 32, 48
 AREAS = [0.125, 0.25, 0.5]
@@ -379,7 +379,7 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
     told = {i: {Kind.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
     folder = make(tmp_path / "folder", Kind.INVERSION, [0, 3], told, channel, inversion=PAIRS)
     assert titles(inversions_of_classes(folder, classes=["t3"])) == ["t3: cosine 0.50"]
-    monkeypatch.setattr("jobs.report.figures.MOST", 1)
+    monkeypatch.setattr("extremal.jobs.figures.layouts.MOST", 1)
     with pytest.raises(RunError, match="2 classes have inversions; a sheet shows 1 to 1"):
         inversions_of_classes(folder)
     with pytest.raises(RunError, match="needs inversions of pairs"):

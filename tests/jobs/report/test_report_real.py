@@ -17,19 +17,19 @@ import torch
 from browsing import check_accessible, choose, drawn, needs_chromium, new_page, shown
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
-from test_worker import SETTINGS, compute
+from runs import SETTINGS, compute
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.options import assemble
-from jobs.report.serve import Server
-from jobs.report.site import Site
-from pipeline.classes import class_channels
-from pipeline.config import merge
-from pipeline.shapes import make_shapes
-from storage import Run
-from workers.images import Preprocess
+from extremal.jobs.cli.app import app
+from extremal.jobs.options import assemble
+from extremal.jobs.report.serve import Server
+from extremal.jobs.report.site import Site
+from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.config import merge
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.storage import Run
+from extremal.workers.images import Preprocess
 
 pytestmark = needs_chromium
 CARDS, TOP, TOLERANCE_PX = 24, 10, 15
@@ -209,7 +209,7 @@ def outcome(point: pd.Series) -> str:
 def written(runs: list[Run], out: Path, selective: Sequence[str]) -> Report:
     """The report of `extremal report`, on disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.report.write.WRITERS", 1)  # to start another would take longer than its work
+        patch.setattr("extremal.jobs.report.write.WRITERS", 1)
         result = CliRunner().invoke(app, ["report", *(run.uri for run in runs), "--out", str(out)])
     assert result.exit_code == 0, result.output
     return Report(out.as_uri(), runs, frozenset(selective))

@@ -28,19 +28,19 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.report.serve import Server
-from jobs.report.site import Site, script, strip_path
-from jobs.report.tiles import resample, truth
-from jobs.report.write import _Folder, _Writer, write_site
-from pipeline.config import build_config
-from pipeline.errors import DatasetError
-from pipeline.masks import cell_shape, draw_cells
-from pipeline.pointing import Rule, pointing
-from storage import Kind, Run, RunError
-from storage.schema import PLAN
-from workers.config import MaskConfig
-from workers.masks import render_masks
+from extremal.jobs.cli.app import app
+from extremal.jobs.report.overlays import resample, truth
+from extremal.jobs.report.serve import Server
+from extremal.jobs.report.site import Site, script, strip_path
+from extremal.jobs.report.write import _Folder, _Writer, write_site
+from extremal.pipeline.aggregates.pointing import Rule, pointing
+from extremal.pipeline.config import build_config
+from extremal.pipeline.errors import DatasetError
+from extremal.pipeline.stored_masks import cell_shape, draw_cells
+from extremal.storage import Kind, Run, RunError
+from extremal.storage.schema import PLAN
+from extremal.workers.config import MaskConfig
+from extremal.workers.extremal.masks import render_masks
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\"'&"
 WIDTH, HEIGHT = 40, 30

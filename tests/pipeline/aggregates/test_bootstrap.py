@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from helpers import make_run
 
-from pipeline.bootstrap import (
+from extremal.pipeline.aggregates.bootstrap import (
     Accuracies,
     Outcomes,
     accuracies,
@@ -21,8 +21,8 @@ from pipeline.bootstrap import (
     interval,
     with_intervals,
 )
-from pipeline.pointing import SUBSETS, Rule, pointing, pointing_summary
-from storage import Kind, Run
+from extremal.pipeline.aggregates.pointing import SUBSETS, Rule, pointing, pointing_summary
+from extremal.storage import Kind, Run
 
 
 def outcomes(hit: Any, image: Any = None, of_class: Any = None, difficult: Any = None) -> Outcomes:

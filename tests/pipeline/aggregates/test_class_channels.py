@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import make_run, rows
 
-from pipeline.classes import ClassSums, channel_rows, class_channels
-from storage import Kind, RunError
+from extremal.pipeline.aggregates.class_channels import ClassSums, channel_rows, class_channels
+from extremal.storage import Kind, RunError
 
 COUNTS = [1, 5, 20]
 CHANNELS = 32

@@ -13,16 +13,22 @@ import pytest
 from helpers import plan, rows
 from typer.testing import CliRunner
 
-import pipeline.table
-from jobs.cli import app
-from pipeline.layout import notes, render
-from pipeline.pointing import Rule, pointing, pointing_summary
-from pipeline.table import TITLES, compare, make_columns, published_numbers, run_notes
-from storage import Kind, Run, RunError
-from workers.benchmark_networks import PREPROCESS
-from workers.config import RiseConfig
-from workers.saliency import METHODS
-from workers.saliency.layers import known_layers
+import extremal.pipeline.aggregates.comparison
+from extremal.jobs.cli.app import app
+from extremal.jobs.tables.formats import notes, render
+from extremal.pipeline.aggregates.comparison import (
+    TITLES,
+    compare,
+    make_columns,
+    published_numbers,
+    run_notes,
+)
+from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
+from extremal.storage import Kind, Run, RunError
+from extremal.workers.config import RiseConfig
+from extremal.workers.networks.pointing_game import PREPROCESS
+from extremal.workers.saliency import METHODS
+from extremal.workers.saliency.layers import known_layers
 
 runner = CliRunner()
 VOC = {"name": "voc", "split": "2007:test", "limit": None, "difficult_list": None}
@@ -216,7 +222,7 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
 ) -> None:
     run = make(tmp_path / "part", ["rise", "occlusion"])
     assert cell(compare(make_columns([run])), "rise")["published"] is None  # 40 of 4952 images
-    monkeypatch.setitem(pipeline.table._WHOLE, "voc", 40)
+    monkeypatch.setitem(extremal.pipeline.aggregates.comparison._WHOLE, "voc", 40)
     table = compare(make_columns([run]))
     assert cell(table, "rise")["published"] == pytest.approx(0.869)
     assert cell(table, "rise", "difficult")["published"] == pytest.approx(0.751)

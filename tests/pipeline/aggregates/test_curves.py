@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers import make_run
 
-from pipeline.curves import curves
-from pipeline.fidelity import fidelity
-from storage import Kind, RunError
+from extremal.pipeline.aggregates.curves import curves
+from extremal.pipeline.aggregates.fidelity import fidelity
+from extremal.storage import Kind, RunError
 
 AREAS = [0.05, 0.1, 0.2]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import make_run
 
-from pipeline.exemplars import EXEMPLARS, exemplars
-from storage import Kind, Run, RunError
+from extremal.pipeline.aggregates.exemplars import EXEMPLARS, exemplars
+from extremal.storage import Kind, Run, RunError
 
 CHANNELS = 7
 

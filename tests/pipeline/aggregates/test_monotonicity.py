@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers import make_run
 
-from pipeline.monotonicity import largest_drop, monotonicity, monotonicity_summary
-from storage import Kind
+from extremal.pipeline.aggregates.monotonicity import largest_drop, monotonicity, monotonicity_summary
+from extremal.storage import Kind
 
 AREAS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8]
 

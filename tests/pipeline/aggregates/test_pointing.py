@@ -11,9 +11,9 @@ import pytest
 from helpers import make_run
 from rich.console import Console
 
-from pipeline.pointing import Rule, outcome, pointing, pointing_summary
-from pipeline.report import print_table
-from storage import Kind, Run
+from extremal.jobs.tables.printed import print_table
+from extremal.pipeline.aggregates.pointing import Rule, outcome, pointing, pointing_summary
+from extremal.storage import Kind, Run
 
 
 def point(class_id: int, distance2: int | None, **values: Any) -> dict[str, Any]:

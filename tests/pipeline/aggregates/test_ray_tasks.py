@@ -14,14 +14,14 @@ from ray.cluster_utils import Cluster
 from rehearsal import Orders, RehearsalActor
 from rich.console import Console
 
-import jobs.tasks
-from jobs.tasks import as_tasks
-from pipeline.classes import class_channels
-from pipeline.driver import Pool, drive
-from pipeline.monotonicity import monotonicity
-from pipeline.pointing import pointing
-from pipeline.progress import ProgressReport
-from storage import Kind, Run, RunError
+import extremal.pipeline.aggregates.ray_tasks
+from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.aggregates.monotonicity import monotonicity
+from extremal.pipeline.aggregates.pointing import pointing
+from extremal.pipeline.aggregates.ray_tasks import as_tasks
+from extremal.pipeline.driving.driver import Pool, drive
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import Kind, Run, RunError
 
 SHARDS = 30
 
@@ -41,7 +41,7 @@ def cluster() -> Iterator[Cluster]:
 def test_aggregates_from_tasks_are_those_of_a_loop_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.tasks, "BLOCK", 3)
+    monkeypatch.setattr(extremal.pipeline.aggregates.ray_tasks, "BLOCK", 3)
     rng = np.random.default_rng(0)
     shards = {}
     for shard in range(20):

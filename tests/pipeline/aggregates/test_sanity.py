@@ -13,29 +13,29 @@ import torch
 from helpers import make_run
 from PIL import Image
 from rich.console import Console
+from runs import compute, config
 from scipy.stats import spearmanr
-from test_worker import compute, config
 from torch import Tensor, nn
 from torchvision import models
 from typer.testing import CliRunner
 
-import jobs.several
-from jobs.cli import app
-from jobs.pictures import similarity_curves
-from pipeline.config import DatasetConfig, RunConfig, build_config
-from pipeline.driver import Pool
-from pipeline.errors import ConfigError
-from pipeline.prepare import prepare, stored_config, worker_spec
-from pipeline.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
-from pipeline.shapes import make_shapes
-from storage import ConfigMismatch, Kind, Run, RunError
-from workers.errors import NetworkError
-from workers.images import Preprocess
-from workers.networks import Network, load_network
-from workers.randomize import cascade, randomize
-from workers.saliency import Batch, Maps, Method
-from workers.weights import fingerprint
-from workers.worker import Worker
+import extremal.jobs.several
+from extremal.jobs.cli.app import app
+from extremal.jobs.figures.drawing import similarity_curves
+from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
+from extremal.pipeline.config import DatasetConfig, RunConfig, build_config
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.driving.driver import Pool
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.prepare import prepare, stored_config, worker_spec
+from extremal.storage import ConfigMismatch, Kind, Run, RunError
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.networks.randomize import cascade, randomize
+from extremal.workers.networks.weights import fingerprint
+from extremal.workers.saliency import Batch, Maps, Method
+from extremal.workers.shard.worker import Worker
 
 X = torch.zeros(1, 3, 64, 64)
 
@@ -254,9 +254,9 @@ def edge(batch: Batch) -> Maps:
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {"gradient": Method(gradient), "edge": Method(edge)}
-    monkeypatch.setattr("workers.saliency.methods.METHODS", table)
-    monkeypatch.setattr("workers.attribution.METHODS", table)
-    monkeypatch.setattr("pipeline.prepare.METHODS", table)
+    monkeypatch.setattr("extremal.workers.saliency.methods.METHODS", table)
+    monkeypatch.setattr("extremal.workers.shard.attribution.METHODS", table)
+    monkeypatch.setattr("extremal.pipeline.prepare.METHODS", table)
 
 
 @pytest.fixture(scope="module")
@@ -440,8 +440,8 @@ def executed(methods: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             list(worker.run_shard(shard))
         return run, 0
 
-    monkeypatch.setattr(jobs.several, "execute", execute)
-    monkeypatch.setattr(jobs.several, "start_ray", lambda pool, threads: 1)
+    monkeypatch.setattr(extremal.jobs.several, "execute", execute)
+    monkeypatch.setattr(extremal.jobs.several, "start_ray", lambda pool, threads: 1)
     monkeypatch.setattr("ray.shutdown", lambda: None)
     return places
 

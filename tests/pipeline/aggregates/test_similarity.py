@@ -11,9 +11,15 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cosine as cosine_distance
 
-from jobs.pictures import NAMED, similarity_map
-from pipeline.classes import CLASS_CHANNELS
-from pipeline.similarity import CLOSEST, CLOSEST_CLASSES, Similarity, closest_classes, similarity
+from extremal.jobs.figures.drawing import NAMED, similarity_map
+from extremal.pipeline.aggregates.class_channels import CLASS_CHANNELS
+from extremal.pipeline.aggregates.similarity import (
+    CLOSEST,
+    CLOSEST_CLASSES,
+    Similarity,
+    closest_classes,
+    similarity,
+)
 
 
 def table(masks: Any) -> pa.Table:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets import DATASETS, Pair, open_dataset
-from pipeline.errors import DatasetError
-from pipeline.imagenet import imagenet_classes, imagenet_wnids
+from extremal.pipeline.datasets.imagenet import imagenet_classes, imagenet_wnids
+from extremal.pipeline.datasets.open import DATASETS, Pair, open_dataset
+from extremal.pipeline.errors import DatasetError
 
 WNIDS = imagenet_wnids()
 

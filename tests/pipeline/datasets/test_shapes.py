@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets import open_dataset
-from pipeline.errors import DatasetError
-from pipeline.shapes import SHAPES, draw_shapes, make_shapes
-from workers.regions import distance2
+from extremal.pipeline.datasets.open import open_dataset
+from extremal.pipeline.datasets.shapes import SHAPES, draw_shapes, make_shapes
+from extremal.pipeline.errors import DatasetError
+from extremal.workers.pointing.ground_truth import distance2
 
 SIZE = 64
 
@@ -60,9 +60,10 @@ def test_sizes_and_places(root: Path) -> None:
 
 
 def test_boxes_are_tight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.shapes._NOISE", 0)
+    monkeypatch.setattr("extremal.pipeline.datasets.shapes._NOISE", 0)
     monkeypatch.setattr(
-        "pipeline.shapes._background", lambda size, rng: (np.zeros((size, size, 3)), np.zeros(3))
+        "extremal.pipeline.datasets.shapes._background",
+        lambda size, rng: (np.zeros((size, size, 3)), np.zeros(3)),
     )
     for seed in range(20):
         image, objects = draw_shapes(SIZE, np.random.default_rng(seed))
@@ -97,7 +98,7 @@ def test_drawn_on_first_use_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         calls.append((train, test))
         make_shapes(root, train=1, test=2, size=SIZE, seed=seed)
 
-    monkeypatch.setattr("pipeline.shapes.make_shapes", draw_few)
+    monkeypatch.setattr("extremal.pipeline.datasets.shapes.make_shapes", draw_few)
     for _ in range(2):
         assert len(list(open_dataset("shapes", str(tmp_path / "new"), seed=3).pairs())) == 4
     assert calls == [(512, 64)]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.coco import COCO_CLASSES
-from pipeline.errors import DatasetError
-from pipeline.imagenet import imagenet_classes, imagenet_wnids
-from pipeline.pairs import Dataset
-from pipeline.targets import class_targets, without_synsets
-from pipeline.voc import VOC_CLASSES
+from extremal.pipeline.datasets.coco import COCO_CLASSES
+from extremal.pipeline.datasets.imagenet import imagenet_classes, imagenet_wnids
+from extremal.pipeline.datasets.pairs import Dataset
+from extremal.pipeline.datasets.targets import class_targets, without_synsets
+from extremal.pipeline.datasets.voc import VOC_CLASSES
+from extremal.pipeline.errors import DatasetError
 
 CLASSES = {"voc": VOC_CLASSES, "coco": COCO_CLASSES}
 
@@ -21,7 +21,7 @@ def dataset(vocabulary: str, classes: tuple[str, ...]) -> Dataset:
 
 
 def rows() -> list[dict[str, str]]:
-    with files("pipeline").joinpath("data/synsets.csv").open(encoding="utf-8") as lines:
+    with files("extremal.pipeline.datasets").joinpath("data/synsets.csv").open(encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 

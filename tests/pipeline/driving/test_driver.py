@@ -16,17 +16,17 @@ import pytest
 import ray
 from processes import EXTREMAL, LOCAL_RAY, actors_below, below, run_command, start, wait_for_a_shard
 from rich.console import Console
-from test_worker import compute, config, timeless
+from runs import compute, config, timeless
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from pipeline.config import DatasetConfig
-from pipeline.driver import Pool, drive, init_ray
-from pipeline.errors import DriverError
-from pipeline.prepare import prepare, worker_spec
-from pipeline.progress import ProgressReport
-from pipeline.shapes import make_shapes
-from storage import ConfigMismatch, Kind, Run
+from extremal.jobs.cli.app import app
+from extremal.pipeline.config import DatasetConfig
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.driving.driver import Pool, drive, init_ray
+from extremal.pipeline.errors import DriverError
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import ConfigMismatch, Kind, Run
 
 PAIRS, SHARDS = 12, 6
 # As /proc/net has them: 127.0.0.1, the same in IPv6, and ::1.

@@ -16,13 +16,13 @@ from processes import LOCAL_RAY
 from rehearsal import Orders, RehearsalActor
 from rich.console import Console
 
-import pipeline.driver
-import pipeline.watch
-from pipeline.driver import Pool, Summary, drive, init_ray, start_ray
-from pipeline.errors import DriverError
-from pipeline.events import JsonFormatter
-from pipeline.progress import ProgressReport
-from storage import Kind, Run
+import extremal.pipeline.driving.driver
+import extremal.pipeline.driving.silence
+from extremal.pipeline.driving.driver import Pool, Summary, drive, init_ray, start_ray
+from extremal.pipeline.errors import DriverError
+from extremal.pipeline.events import JsonFormatter
+from extremal.pipeline.progress import ProgressReport
+from extremal.storage import Kind, Run
 
 SHARDS = 8
 
@@ -75,7 +75,7 @@ def test_an_error_of_our_own_is_tried_again_on_a_fresh_actor(run: Run, orders: P
 def test_a_shard_that_always_fails_costs_no_other(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 2)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "MAX_OWN_FAILURES", 2)
     (orders / "raise-3-always").touch()
     summary = rehearse(run, orders)
     assert summary.missing == [3]
@@ -89,7 +89,7 @@ def test_a_shard_that_always_fails_costs_no_other(
 def test_shards_that_all_fail_end_the_run_early(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 1)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "MAX_OWN_FAILURES", 1)
     for shard in range(SHARDS):
         (orders / f"raise-{shard}-always").touch()
     with pytest.raises(DriverError, match=r"3 shards in a row .*as told\. 8 shards are missing \(0, 1, 2"):
@@ -100,8 +100,8 @@ def test_shards_are_given_up_before_all_have_been_tried(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The disk is full: three shards have had all their attempts when most are still untouched."""
-    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 2)
-    caplog.set_level(logging.WARNING, "pipeline.driver")
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "MAX_OWN_FAILURES", 2)
+    caplog.set_level(logging.WARNING, "extremal.pipeline.driving.driver")
     for shard in range(SHARDS):
         (orders / f"raise-{shard}-always").touch()
     saved: list[Summary] = []
@@ -125,8 +125,8 @@ def test_actors_that_do_not_start_end_the_run_only_if_all_do(run: Run, orders: P
 def test_dying_actors_have_a_budget_of_their_own(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.driver, "MAX_OWN_FAILURES", 1)
-    monkeypatch.setattr(pipeline.driver, "MAX_LOST_ACTORS", 3)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "MAX_OWN_FAILURES", 1)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "MAX_LOST_ACTORS", 3)
     (orders / "die-0").touch()
     (orders / "die-5-always").touch()
     summary = rehearse(run, orders)
@@ -139,13 +139,13 @@ def test_dying_actors_have_a_budget_of_their_own(
 def test_a_silent_actor_is_replaced_and_named(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pipeline.watch, "LEAST_S", 10.0)
-    monkeypatch.setattr(pipeline.watch, "MOST_S", 10.0)
+    monkeypatch.setattr(extremal.pipeline.driving.silence, "LEAST_S", 10.0)
+    monkeypatch.setattr(extremal.pipeline.driving.silence, "MOST_S", 10.0)
     (orders / "hang-2").touch()
     (orders / "hang-6-always").touch()
-    caplog.set_level(logging.WARNING, "pipeline.driver")
+    caplog.set_level(logging.WARNING, "extremal.pipeline.driving.driver")
     summary = rehearse(run, orders)
-    assert summary.hung_actors == 1 + pipeline.driver.MAX_HUNG_ACTORS
+    assert summary.hung_actors == 1 + extremal.pipeline.driving.driver.MAX_HUNG_ACTORS
     assert summary.missing == [6], "what hangs every time is given up, and nothing else"
     assert "no sign of life for" in summary.errors[6]
     assert "shard=2" in caplog.text
@@ -155,10 +155,10 @@ def test_a_pulse_between_reports_is_a_sign_of_life(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shards of 5 s and a limit of 2 s, but a heart that beats."""
-    monkeypatch.setattr(pipeline.watch, "LEAST_S", 2.0)
-    monkeypatch.setattr(pipeline.watch, "MOST_S", 2.0)
-    monkeypatch.setattr(pipeline.driver, "PULSE_EVERY_S", 0.2)
-    monkeypatch.setattr(pipeline.driver, "POLL_S", 0.2)
+    monkeypatch.setattr(extremal.pipeline.driving.silence, "LEAST_S", 2.0)
+    monkeypatch.setattr(extremal.pipeline.driving.silence, "MOST_S", 2.0)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "PULSE_EVERY_S", 0.2)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "POLL_S", 0.2)
     (orders / "sleep").write_text("5")
     (orders / "beats").touch()
     summary = rehearse(run, orders)
@@ -181,7 +181,7 @@ def test_two_drivers_on_one_run_are_harmless(run: Run, orders: Path) -> None:
 def test_the_summary_is_saved_while_the_run_goes_on(
     run: Run, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.driver, "SAVE_EVERY_S", 0.5)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "SAVE_EVERY_S", 0.5)
     (orders / "sleep").write_text("1")
     saved: list[int] = []
     rehearse(run, orders, save=lambda summary: saved.append(summary.pairs))
@@ -190,7 +190,7 @@ def test_the_summary_is_saved_while_the_run_goes_on(
 
 
 def test_events_are_lines_of_json(run: Run, orders: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "pipeline.driver")
+    caplog.set_level(logging.INFO, "extremal.pipeline.driving.driver")
     (orders / "raise-1").touch()
     rehearse(run, orders)
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
@@ -244,12 +244,12 @@ def test_a_busy_machine_gets_more_than_one_attempt_to_start_ray(monkeypatch: pyt
         if len(attempts) < 3:
             raise Exception("The current node timed out during startup.")
 
-    monkeypatch.setattr(pipeline.driver.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pipeline.driver.ray, "init", init)
-    monkeypatch.setattr(pipeline.driver.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(extremal.pipeline.driving.driver.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(extremal.pipeline.driving.driver.ray, "init", init)
+    monkeypatch.setattr(extremal.pipeline.driving.driver.ray, "shutdown", lambda: None)
     assert start_ray(Pool(actors=3), threads=1) == 3
     assert len(attempts) == 3
-    monkeypatch.setattr(pipeline.driver, "START_ATTEMPTS", 1)
+    monkeypatch.setattr(extremal.pipeline.driving.driver, "START_ATTEMPTS", 1)
     attempts.clear()
     with pytest.raises(DriverError, match=r"could not be started .*timed out during startup"):
         start_ray(Pool(actors=3), threads=1)

@@ -1,7 +1,7 @@
 """Signs of life against a clock of our own."""
 
-from pipeline.watch import FACTOR, LEAST_S, MOST_S, Watch
-from workers.pulse import Pulse
+from extremal.pipeline.driving.silence import FACTOR, LEAST_S, MOST_S, Watch
+from extremal.workers.heartbeat import Pulse
 
 
 class Clock:

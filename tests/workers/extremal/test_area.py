@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workers.area import area_term, radix_select
+from extremal.workers.extremal.area import area_term, radix_select
 
 
 def sorted_area_term(masks: torch.Tensor, kept: tuple[int, ...]) -> torch.Tensor:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workers import ChannelConfig, channel_attribution
-from workers.channel import keep_largest
-from workers.config import Schedule, default_counts
-from workers.images import Preprocess
-from workers.networks import Network
+from extremal.workers import ChannelConfig, channel_attribution
+from extremal.workers.config import Schedule, default_counts
+from extremal.workers.extremal.channel import keep_largest
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.network import Network
 
 SCHEDULE = Schedule(200, 0.01, 0.9, 0.0, 30.0, "ramp", ramp=100)
 
@@ -140,11 +140,11 @@ def test_inception4d_of_the_papers_network(shared_data: object) -> None:
     """Design decision 16: at inception4d a few dozen channels reach the full score."""
     from pathlib import Path
 
-    from workers import load_network
+    from extremal.workers import load_network
 
     root = Path(str(shared_data))
     network = load_network("bvlc_googlenet", root / "weights" / "bvlc_googlenet.pth")
-    from workers.images import decode
+    from extremal.workers.images import decode
 
     x = network.preprocess(decode(root / "imagenet" / "images" / "ILSVRC2012_val_00000347.JPEG"))[None]
     target = torch.tensor([472])

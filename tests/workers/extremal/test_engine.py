@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers import optimize
-from workers.area import area_term
-from workers.config import Schedule
-from workers.optimize import Chain, Problem, Rows, Solution, alone, fitting_slots, maximize
+from extremal.workers.config import Schedule
+from extremal.workers.extremal import engine as optimize
+from extremal.workers.extremal.area import area_term
+from extremal.workers.extremal.engine import Chain, Problem, Rows, Solution, alone, fitting_slots, maximize
 
 ITEMS, SIZE = 7, 3
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from workers.config import MaskConfig
-from workers.kernel import kernel_profile
-from workers.masks import MaskFamily, render_masks
-from workers.smooth_max import Taps, direct_backward, direct_forward, make_taps, smooth_max
+from extremal.workers.config import MaskConfig
+from extremal.workers.extremal.kernel import kernel_profile
+from extremal.workers.extremal.masks import MaskFamily, render_masks
+from extremal.workers.extremal.smooth_max import Taps, direct_backward, direct_forward, make_taps, smooth_max
 
 TORCHRAY = MaskConfig(step=3, sigma=6.0)
 PAPER = MaskConfig(step=3, sigma=8.0, kernel="paper")

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from workers import Network, Preprocess, SpatialConfig, extremal_perturbation, spatial_preset
-from workers.config import with_steps
-from workers.perturbation import gaussian_blur
+from extremal.workers import Network, Preprocess, SpatialConfig, extremal_perturbation, spatial_preset
+from extremal.workers.config import with_steps
+from extremal.workers.extremal.perturbation import gaussian_blur
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 quality = importlib.import_module("quality")
 
 SIDE = 24

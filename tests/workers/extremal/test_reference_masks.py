@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from workers import Network, SpatialConfig, extremal_perturbation, load_network
-from workers.area import area_term
-from workers.masks import mask_family
-from workers.perturbation import perturb, pyramid
+from extremal.workers import Network, SpatialConfig, extremal_perturbation, load_network
+from extremal.workers.extremal.area import area_term
+from extremal.workers.extremal.masks import mask_family
+from extremal.workers.extremal.perturbation import perturb, pyramid
 
 AREAS = (0.05, 0.1, 0.2, 0.4)
 IMAGES = ("ILSVRC2012_val_00000347", "train_n01491361")

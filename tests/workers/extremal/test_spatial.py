@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workers import SpatialConfig, extremal_perturbation, spatial_preset
-from workers.config import MaskConfig, Schedule
-from workers.images import Preprocess
-from workers.masks import MaskFamily
-from workers.networks import Network
-from workers.optimize import first_reaching
+from extremal.workers import SpatialConfig, extremal_perturbation, spatial_preset
+from extremal.workers.config import MaskConfig, Schedule
+from extremal.workers.extremal.engine import first_reaching
+from extremal.workers.extremal.masks import MaskFamily
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.network import Network
 
 SMALL = SpatialConfig(
     areas=(0.1, 0.3),

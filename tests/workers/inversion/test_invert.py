@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
-from workers.config import InversionConfig, Objective, Parameterization
-from workers.errors import LayerError
-from workers.images import Preprocess
-from workers.inversion import (
+from extremal.workers.config import InversionConfig, Objective, Parameterization
+from extremal.workers.errors import LayerError
+from extremal.workers.images import Preprocess
+from extremal.workers.inversion.invert import (
     InversionResult,
     Redirected,
     activations,
@@ -23,9 +23,17 @@ from workers.inversion import (
     masked,
     objectives,
 )
-from workers.networks import Network, load_network
-from workers.pictures import DECORRELATED, draw_shakes, generators, noise, picture, png, shake
-from workers.split import Split, split_network
+from extremal.workers.inversion.parameterization import (
+    DECORRELATED,
+    draw_shakes,
+    generators,
+    noise,
+    picture,
+    png,
+    shake,
+)
+from extremal.workers.networks.cut import Split, split_network
+from extremal.workers.networks.network import Network, load_network
 
 STILL = InversionConfig(steps=30, jitter=0, scale=0, rotation=0)
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workers.errors import LayerError
-from workers.images import Preprocess
-from workers.networks import Network, load_network
-from workers.split import Activation, Split, layer_names, split_network
+from extremal.workers.errors import LayerError
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.cut import Activation, Split, layer_names, split_network
+from extremal.workers.networks.network import Network, load_network
 
 CASES = [
     ("resnet18", "layer3", 256, 64),

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-from workers.bvlc_googlenet import bvlc_googlenet
-from workers.errors import NetworkError
-from workers.images import Preprocess, decode
-from workers.networks import IMAGENET, Network, frozen, load_network, pool_logits
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess, decode
+from extremal.workers.networks.bvlc_googlenet import bvlc_googlenet
+from extremal.workers.networks.network import IMAGENET, Network, frozen, load_network, pool_logits
 
 SMALL = "squeezenet1_1"
 
@@ -211,7 +211,7 @@ def test_download_by_name(monkeypatch: pytest.MonkeyPatch, state: dict[str, Tens
 USER = """
 import torch
 from torch import nn
-from workers.images import Preprocess
+from extremal.workers.images import Preprocess
 
 class Maps(nn.Module):
     def __init__(self):

@@ -13,11 +13,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-from pipeline.config import DatasetConfig, NetworkConfig, RunConfig
-from pipeline.prepare import prepare
-from storage import ConfigMismatch
-from workers import extremal_perturbation
-from workers.benchmark_networks import (
+from extremal.pipeline.config import DatasetConfig, NetworkConfig, RunConfig
+from extremal.pipeline.prepare import prepare
+from extremal.storage import ConfigMismatch
+from extremal.workers import extremal_perturbation
+from extremal.workers.config import Layers
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess
+from extremal.workers.networks.cut import layer_names, split_network
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.networks.pointing_game import (
     BENCHMARK,
     PREPROCESS,
     FullyConvolutional,
@@ -25,12 +30,7 @@ from workers.benchmark_networks import (
     fully_convolutional_resnet50,
     fully_convolutional_vgg16,
 )
-from workers.config import Layers
-from workers.errors import NetworkError
-from workers.images import Preprocess
-from workers.networks import Network, load_network
-from workers.saliency.layers import layers_of
-from workers.split import layer_names, split_network
+from extremal.workers.saliency.layers import layers_of
 
 NARROW = 4
 State = dict[str, Tensor]
@@ -405,6 +405,6 @@ def test_a_run_on_voc(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = run.manifest["model"]
     assert (model["resize"], model["crop"], model["antialias"]) == (224, None, False)
     usual = Preprocess(224, None, PREPROCESS.mean, PREPROCESS.std)
-    monkeypatch.setattr("workers.zoo.PREPROCESS", usual)
+    monkeypatch.setattr("extremal.workers.networks.zoo.PREPROCESS", usual)
     with pytest.raises(ConfigMismatch, match="antialias"):
         prepare(config, str(voc / "run"))

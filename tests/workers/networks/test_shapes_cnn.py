@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from workers.networks import load_network
-from workers.shapes_cnn import PREPROCESS, SHAPES, normalise, shapes_cnn, train_shapes_cnn
+from extremal.workers.networks.network import load_network
+from extremal.workers.networks.shapes_cnn import PREPROCESS, SHAPES, normalise, shapes_cnn, train_shapes_cnn
 
 
 def drawn(count: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from pycocotools import mask as coco_mask
 
-from workers.regions import distance2
+from extremal.workers.pointing.ground_truth import distance2
 
 WIDTH, HEIGHT = 23, 17
 Mask = npt.NDArray[np.bool_]

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workers.images import Preprocess
-from workers.perturbation import gaussian_blur
-from workers.points import Smooth, locate, to_original
+from extremal.workers.extremal.perturbation import gaussian_blur
+from extremal.workers.images import Preprocess
+from extremal.workers.pointing.point import Smooth, locate, to_original
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.09])

@@ -6,17 +6,17 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
+from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 from torchvision.models import resnet18, squeezenet1_1
-from traces import batch_of, network_of, noise, randomized
 
-from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
-from workers.errors import LayerError
-from workers.networks import Network, load_network
-from workers.saliency import METHODS, check_methods
-from workers.saliency.excitation import Excitation, contrastive, marginal
-from workers.saliency.layers import layers_of
-from workers.saliency.trace import Trace, record
+from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.saliency import METHODS, check_methods
+from extremal.workers.saliency.excitation import Excitation, contrastive, marginal
+from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.recorded_pass import Trace, record
 
 Floats = npt.NDArray[np.float64]
 IMAGES = ("ILSVRC2012_val_00000347", "train_n01491361")

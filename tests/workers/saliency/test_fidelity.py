@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from workers.networks import IMAGENET, Network
-from workers.saliency.fidelity import insertion_deletion, rise_blur
+from extremal.workers.networks.network import IMAGENET, Network
+from extremal.workers.saliency.fidelity import insertion_deletion, rise_blur
 
 HEIGHT, WIDTH = 10, 14
 

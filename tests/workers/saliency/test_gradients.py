@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model
-from traces import batch_of, network_of, noise, randomized
 
-from pipeline.config import RunConfig, build_config, merge, method_trees
-from pipeline.prepare import prepare, worker_spec
-from pipeline.shapes import make_shapes
-from storage import Kind
-from workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
-from workers.errors import LayerError
-from workers.networks import Network, load_network
-from workers.saliency import METHODS, Batch, attribute, check_methods
-from workers.saliency import gradients as g
-from workers.saliency.layers import layers_of
-from workers.saliency.trace import record
-from workers.worker import Worker
+from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.storage import Kind
+from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from extremal.workers.errors import LayerError
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.saliency import METHODS, Batch, attribute, check_methods
+from extremal.workers.saliency import gradients as g
+from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.recorded_pass import record
+from extremal.workers.shard.worker import Worker
 
 AT_INPUT = ("gradient", "deconvnet", "guided")
 AT_LAYER = ("grad_cam", "linear_approximation", "norm_grad", "selective_norm_grad")
@@ -463,7 +463,7 @@ def test_a_run_of_all_methods(tmp_path: Path) -> None:
 
 def test_a_run_is_refused_before_it_is_made(tmp_path: Path) -> None:
     make_shapes(tmp_path, train=1, test=1)
-    name = f"{Path(__file__).stem}:smooth_network"
+    name = f"{__name__}:smooth_network"
     for method, advice in (("guided", "calls none"), ("grad_cam", r'\[saliency.layers\] cam = "..."')):
         with pytest.raises(LayerError, match=f"^{method} cannot work on {name}: .*{advice}"):
             prepare(run_config(tmp_path, name, ("gradient", method)), str(tmp_path / "run"))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import googlenet, mobilenet_v2, resnet18, squeezenet1_1
 from torchvision.models.vgg import VGG, make_layers
 
-from workers.config import (
+from extremal.workers.config import (
     ChannelConfig,
     Layers,
     MaskConfig,
@@ -24,10 +24,10 @@ from workers.config import (
     Schedule,
     SpatialConfig,
 )
-from workers.networks import IMAGENET, Network
-from workers.saliency import METHODS, Batch
-from workers.saliency.layers import layers_of
-from workers.split import Split, split_network
+from extremal.workers.networks.cut import Split, split_network
+from extremal.workers.networks.network import IMAGENET, Network
+from extremal.workers.saliency import METHODS, Batch
+from extremal.workers.saliency.layers import layers_of
 
 CLASSES = 5
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

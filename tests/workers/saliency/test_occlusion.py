@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workers.config import Layers, OcclusionConfig, SaliencyConfig
-from workers.networks import IMAGENET, Network
-from workers.saliency import Batch
-from workers.saliency.masked import chunks
-from workers.saliency.occlusion import corners, occlusion
+from extremal.workers.config import Layers, OcclusionConfig, SaliencyConfig
+from extremal.workers.networks.network import IMAGENET, Network
+from extremal.workers.saliency import Batch
+from extremal.workers.saliency.masked_scores import chunks
+from extremal.workers.saliency.occlusion import corners, occlusion
 
 
 def small() -> Network:

@@ -10,10 +10,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from workers.config import Layers, RiseConfig, SaliencyConfig
-from workers.networks import IMAGENET, Network
-from workers.saliency import Batch
-from workers.saliency.rise import RandomMasks, probability, rise
+from extremal.workers.config import Layers, RiseConfig, SaliencyConfig
+from extremal.workers.networks.network import IMAGENET, Network
+from extremal.workers.saliency import Batch
+from extremal.workers.saliency.rise import RandomMasks, probability, rise
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 30, 45

@@ -13,27 +13,27 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from test_worker import SETTINGS, compute, timeless
+from runs import SETTINGS, compute, timeless
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.options import assemble
-from jobs.scores import show_scores
-from jobs.status import show_status
-from pipeline.classes import class_channels
-from pipeline.config import RunConfig, merge
-from pipeline.errors import ConfigError
-from pipeline.inversions import mean_cosines
-from pipeline.pointing import Rule
-from pipeline.prepare import prepare, stored_config, worker_spec
-from pipeline.shapes import make_shapes
-from storage import ConfigMismatch, Kind, Run, RunError
-from storage.compact import compact
-from workers import load_network
-from workers.inversion import activations, cosine, energy, invert, masked
-from workers.rows import pair_seed
-from workers.split import split_network
-from workers.worker import Worker
+from extremal.jobs.cli.app import app
+from extremal.jobs.options import assemble
+from extremal.jobs.score import show_scores
+from extremal.jobs.status import show_status
+from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.aggregates.pointing import Rule
+from extremal.pipeline.config import RunConfig, merge
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.inversion import mean_cosines
+from extremal.pipeline.prepare import prepare, stored_config, worker_spec
+from extremal.storage import ConfigMismatch, Kind, Run, RunError
+from extremal.storage.compact import compact
+from extremal.workers import load_network
+from extremal.workers.inversion.invert import activations, cosine, energy, invert, masked
+from extremal.workers.networks.cut import split_network
+from extremal.workers.shard.rows import pair_seed
+from extremal.workers.shard.worker import Worker
 
 LAYER, CHANNELS, SIDE = "block4", 128, 64
 PAIRS = 10

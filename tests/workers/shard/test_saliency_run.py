@@ -10,20 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from runs import SETTINGS, compute, timeless
 from scipy import ndimage
-from test_worker import SETTINGS, compute, timeless
 
-from jobs.options import assemble
-from pipeline.config import RunConfig, merge
-from pipeline.prepare import prepare, worker_spec
-from pipeline.shapes import make_shapes
-from storage import Kind, Run
-from workers import load_network
-from workers.config import Layers
-from workers.errors import LayerError
-from workers.saliency import METHODS, Batch, Maps
-from workers.saliency.fidelity import insertion_deletion
-from workers.worker import Worker
+from extremal.jobs.options import assemble
+from extremal.pipeline.config import RunConfig, merge
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.storage import Kind, Run
+from extremal.workers import load_network
+from extremal.workers.config import Layers
+from extremal.workers.errors import LayerError
+from extremal.workers.saliency import METHODS, Batch, Maps
+from extremal.workers.saliency.fidelity import insertion_deletion
+from extremal.workers.shard.worker import Worker
 
 NAMES = ["extremal", "occlusion", "rise"]
 PAIRS, SIDE, INPUT = 10, 128, 64
@@ -199,7 +199,7 @@ def test_a_map_that_is_no_numbers_costs_its_pair_and_a_retry_mends_it(
 
     table = dict(METHODS) | {"gradient": replace(METHODS["gradient"], compute=broken)}
     with monkeypatch.context() as patch:
-        patch.setattr("workers.attribution.METHODS", table)
+        patch.setattr("extremal.workers.shard.attribution.METHODS", table)
         list(worker.run_shard(0))
     assert run.table(Kind.SALIENCY, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
     (failure,) = run.table(Kind.FAILURES).to_pylist()

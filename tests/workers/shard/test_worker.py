@@ -13,51 +13,20 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from PIL import Image
+from runs import SETTINGS, compute, config, timeless
 
-import workers.attribution
-from pipeline.config import DatasetConfig, RunConfig, build_config, merge, method_trees
-from pipeline.masks import draw_masks
-from pipeline.prepare import prepare, worker_spec
-from pipeline.shapes import make_shapes
-from storage import ConfigMismatch, Kind, Run
-from workers import load_network
-from workers.attribution import group
-from workers.errors import NetworkError
-from workers.spatial import extremal_perturbation
-from workers.weights import fingerprint
-from workers.worker import Worker
-
-SETTINGS: dict[str, Any] = {
-    "dataset": {"name": "shapes", "split": "test"},
-    "network": {"name": "shapes_cnn", "weights": "random", "resize": 64},
-    "spatial": {
-        "areas": [0.1, 0.3],
-        "mask": {"step": 8, "sigma": 8.0},
-        "schedule": {"steps": 4},
-        "jitter": "random",
-    },
-    "channel": {"layer": "block4", "counts": [1, 8, 32], "schedule": {"steps": 4}},
-    "batch": 2,
-    "shard_size": 4,
-}
-
-
-def config(root: Path | str, **changes: Any) -> RunConfig:
-    tree = merge(merge(method_trees("torchray"), SETTINGS), {"dataset": {"root": str(root)}})
-    return build_config(merge(tree, changes))
-
-
-def compute(settings: RunConfig, out: Path | str) -> Run:
-    run, _ = prepare(settings, str(out))
-    worker = Worker(worker_spec(settings, run, "cpu"))
-    for shard in dict.fromkeys(run.plan(["shard"])["shard"].to_pylist()):
-        list(worker.run_shard(shard))
-    return run
-
-
-def timeless(run: Run, kind: Kind) -> pa.Table:
-    table = run.table(kind)
-    return table.drop_columns("seconds") if "seconds" in table.column_names else table
+import extremal.workers.shard.attribution
+from extremal.pipeline.config import DatasetConfig, build_config, merge, method_trees
+from extremal.pipeline.datasets.shapes import make_shapes
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.pipeline.stored_masks import draw_masks
+from extremal.storage import ConfigMismatch, Kind, Run
+from extremal.workers import load_network
+from extremal.workers.errors import NetworkError
+from extremal.workers.extremal.spatial import extremal_perturbation
+from extremal.workers.networks.weights import fingerprint
+from extremal.workers.shard.attribution import group
+from extremal.workers.shard.worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +153,7 @@ def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, worker = batch_of_four(shapes, tmp_path / "run")
-    honest = workers.attribution.spatial_rows
+    honest = extremal.workers.shard.attribution.spatial_rows
     calls: list[int] = []
 
     def overflows_in_pair_one(result: Any) -> Any:
@@ -193,7 +162,7 @@ def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_
         rows[1]["score_preserve"][1] = np.inf
         return rows
 
-    monkeypatch.setattr(workers.attribution, "spatial_rows", overflows_in_pair_one)
+    monkeypatch.setattr(extremal.workers.shard.attribution, "spatial_rows", overflows_in_pair_one)
     list(worker.run_shard(0))
     assert calls == [4]
     assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]

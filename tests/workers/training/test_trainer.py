@@ -17,20 +17,20 @@ from torchvision import models
 from torchvision.transforms import InterpolationMode
 from typer.testing import CliRunner, Result
 
-from jobs.cli import app
-from jobs.finetune import _try_whole_image, labelled
-from pipeline.config import build_config, merge, method_trees
-from pipeline.datasets import open_dataset
-from pipeline.errors import ConfigError
-from pipeline.prepare import prepare
-from storage.folder import open_root
-from workers.errors import NetworkError
-from workers.finetune import average_precision, multilabel_loss, schedule, with_new_head
-from workers.head import find_head, fold_input, rectified, replace_head
-from workers.images import Preprocess, decode
-from workers.labelled import ABSENT, IGNORED, PRESENT, Images, Labelled, shuffled, vary
-from workers.networks import load_network
-from workers.zoo import _classifier, _options
+from extremal.jobs.cli.app import app
+from extremal.jobs.finetune import _try_whole_image, labelled
+from extremal.pipeline.config import build_config, merge, method_trees
+from extremal.pipeline.datasets.open import open_dataset
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.prepare import prepare
+from extremal.storage.folder import open_root
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import Preprocess, decode
+from extremal.workers.networks.classifier import find_head, fold_input, rectified, replace_head
+from extremal.workers.networks.network import load_network
+from extremal.workers.networks.zoo import _classifier, _options
+from extremal.workers.training.batches import ABSENT, IGNORED, PRESENT, Images, Labelled, shuffled, vary
+from extremal.workers.training.trainer import average_precision, multilabel_loss, schedule, with_new_head
 
 runner = CliRunner()
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 240), "yellow": (240, 230, 20)}
@@ -404,7 +404,7 @@ def test_learns_writes_what_run_loads_and_says_that_nothing_is_left(colours: Pat
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, images: int, error: type[BaseException]) -> None:
     """Raise once so many images have been counted."""
-    from pipeline.progress import ProgressReport
+    from extremal.pipeline.progress import ProgressReport
 
     add = ProgressReport.add
 
@@ -567,7 +567,7 @@ def test_lost_storage_is_no_fault_of_the_images(
     def lost(*_: object) -> None:
         raise OSError("connection timed out")
 
-    monkeypatch.setattr("workers.labelled.load", lost)
+    monkeypatch.setattr("extremal.workers.training.batches.load", lost)
     result = call(colours, tmp_path / "w.pth")
     assert result.exit_code == 2
     assert "cannot be read: connection timed out; check the address" in result.output

@@ -1,0 +1,1 @@
+"""The command `extremal`: one file a group of commands."""

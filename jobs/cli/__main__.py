@@ -1,0 +1,5 @@
+"""`python -m extremal.jobs.cli`."""
+
+from extremal.jobs.cli.app import main
+
+main()

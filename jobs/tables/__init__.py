@@ -1,0 +1,1 @@
+"""Tables as people read them: on a terminal, in Markdown, LaTeX and CSV."""

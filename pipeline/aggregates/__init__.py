@@ -1,0 +1,1 @@
+"""What a run's tables say together: one file a table, sums over shards."""

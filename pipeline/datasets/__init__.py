@@ -1,0 +1,1 @@
+"""Datasets: each yields pairs of images and classes with their ground truth."""

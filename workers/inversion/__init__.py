@@ -1,0 +1,1 @@
+"""Feature inversion (eq. 12)."""

@@ -1,0 +1,1 @@
+"""Networks: found, loaded, cut, their backward rules and their weights."""

@@ -1,0 +1,1 @@
+"""Points of maps, and ground truth that they are measured against."""

@@ -1,0 +1,1 @@
+"""A shard's way from the plan to its rows, in one process."""

@@ -1,6 +1,6 @@
 """One recorded forward pass, through which signals are sent back several times, by several rules.
 
-The functions of a network whose backward rule changes are replaced while it runs (`Rules`). A replaced function
+While it runs, the functions of a network whose backward rule changes are replaced (`Rules`). A replaced one
 asks for the rule when a signal comes back, so one forward pass serves them all.
 """
 

@@ -40,8 +40,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from extremal.pipeline.aggregates.class_channels import COLUMNS, class_channels
-from extremal.storage import Kind, Run
-from extremal.storage.schema import CHANNEL, PLAN
+from extremal.storage import Run, kinds
+from extremal.storage.errors import RunError
+from extremal.storage.kinds import CHANNEL, PAIR
+from extremal.storage.manifest import Manifest, Model, sealed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,17 +64,18 @@ def make_run(out: str, pairs: int, classes: int, shard_size: int) -> None:
     """Make a synthetic channel run, or what is missing of it, in the memory of a shard.
 
     Raises:
-        ConfigMismatch: the directory holds a run of other numbers.
+        RunError: the directory holds a run of other numbers.
     """
     numbers = {"pairs": pairs, "classes": classes, "shard_size": shard_size, "soft": [SOFT, SOFTNESS]}
-    identity = {"config": numbers, "model": {"name": "synthetic"}, "data": {}}
+    manifest = sealed(Manifest("channel", numbers, Model("synthetic")))
     run = Run.find(out)
     if run is None:
-        run = Run.create(out, {**identity, "kind": Kind.CHANNEL.value}, _plan(pairs, classes, shard_size))
-    run.check(identity)
+        run = Run.create(out, manifest, _plan(pairs, classes, shard_size))
+    if run.manifest != manifest:
+        raise RunError(f"{out} holds a run of other numbers: give another --out.")
     plan = run.plan()
     for shard in run.missing():
-        run.commit(shard, {Kind.CHANNEL: _rows(plan.filter(pc.field("shard") == shard), shard)})
+        run.commit(shard, {kinds.CHANNEL: _rows(plan.filter(pc.field("shard") == shard), shard)})
 
 
 def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
@@ -94,7 +97,7 @@ def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
         "all_difficult": [False] * pairs,
         "difficult": [False] * pairs,
     }
-    return pa.table(columns, schema=PLAN)
+    return pa.table(columns, schema=PAIR.plan)
 
 
 def _rows(plan: pa.Table, seed: int) -> pa.Table:
@@ -147,7 +150,7 @@ def _masks(rng: np.random.Generator, n: int) -> npt.NDArray[np.float16]:
 
 
 def shard_files(out: str) -> list[Path]:
-    return sorted(Path(out, Kind.CHANNEL.value).glob("shard-*.parquet"))
+    return sorted(Path(out, kinds.CHANNEL.name).glob("shard-*.parquet"))
 
 
 def raw(out: str) -> int:

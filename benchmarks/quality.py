@@ -47,7 +47,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extremal.storage.run import diff
+from extremal.storage.manifest import diff
 from extremal.workers import (
     Network,
     SpatialConfig,

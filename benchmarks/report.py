@@ -26,8 +26,9 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from extremal.pipeline.config import build_config
-from extremal.storage import Kind, Run
-from extremal.storage.schema import PLAN, POINTS, SPATIAL
+from extremal.storage import Run, kinds
+from extremal.storage.kinds import PAIR, POINTS, SPATIAL
+from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
 
 AREAS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 METHODS = ("center", "extremal", "grad_cam", "rise")
@@ -56,20 +57,14 @@ def make_run(out: str, root: str, pairs: int, classes: int, shard_size: int) -> 
     run = Run.find(out)
     if run is None:
         config = build_config({"dataset": {"name": "voc", "root": root}, "network": {"name": "resnet50"}})
-        model = {"name": "resnet50", "weights_sha256": "0" * 64, "resize": SIDE, "crop": None}
-        model |= {"mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bilinear", "antialias": True}
-        manifest = {
-            "config": config.identity(),
-            "model": model,
-            "data": {"pairs": pairs},
-            "kind": Kind.SPATIAL.value,
-            "dataset": {"root": root, "pairs": pairs},
-        }
+        model = Model("resnet50", "0" * 64, resize=SIDE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        data, dataset = Data(pairs=pairs), DatasetRecord(root, pairs=pairs)
+        manifest = Manifest("spatial", config.identity(), model, data, dataset=dataset)
         run = Run.create(out, manifest, _plan(pairs, classes, shard_size))
     plan = run.plan()
     for shard in run.missing():
         part = plan.filter(pc.field("shard") == shard)
-        run.commit(shard, {Kind.SPATIAL: _spatial(part, shard), Kind.POINTS: _points(part, shard)})
+        run.commit(shard, {kinds.SPATIAL: _spatial(part, shard), kinds.POINTS: _points(part, shard)})
 
 
 def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
@@ -90,7 +85,7 @@ def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
         "all_difficult": [False] * pairs,
         "difficult": (np.arange(pairs) % 3 == 0),
     }
-    return pa.table(columns, schema=PLAN)
+    return pa.table(columns, schema=PAIR.plan)
 
 
 def _spatial(plan: pa.Table, seed: int) -> pa.Table:

@@ -43,8 +43,9 @@ from extremal.pipeline.datasets.pairs import Dataset
 from extremal.pipeline.driving.driver import Pool, drive
 from extremal.pipeline.plan import Plan, make_plan
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run
-from extremal.storage.schema import PLAN, SCHEMAS
+from extremal.storage import Run
+from extremal.storage.kinds import PAIR
+from extremal.storage.manifest import Data, Manifest, Model
 from extremal.workers.images import Preprocess
 
 IMAGENET_TRAIN = 1_281_167
@@ -133,21 +134,21 @@ def _config(folder: str) -> RunConfig:
     return build_config(merge(method_trees("fast"), settings))
 
 
-def _manifest(fingerprint: str) -> dict[str, Any]:
-    return {"config": {}, "model": {}, "data": {"fingerprint": fingerprint}, "kind": Kind.SPATIAL.value}
+def _manifest(fingerprint: str) -> Manifest:
+    return Manifest("spatial", {}, Model("none"), Data(fingerprint))
 
 
 def _run_of(folder: str, shards: int, pairs_each: int = 1) -> Run:
     """A run of `shards` shards, nothing committed."""
     n = shards * pairs_each
-    empty = {f.name: pa.nulls(n, f.type) for f in PLAN if f.nullable}
-    zeros = {f.name: pa.array([0] * n, f.type) for f in PLAN if pa.types.is_integer(f.type)}
-    texts = {f.name: pa.array([""] * n) for f in PLAN if pa.types.is_string(f.type) and not f.nullable}
-    flags = {f.name: pa.array([False] * n) for f in PLAN if pa.types.is_boolean(f.type)}
-    boxes = {"boxes": pa.array([[]] * n, PLAN.field("boxes").type)}
+    empty = {f.name: pa.nulls(n, f.type) for f in PAIR.plan if f.nullable}
+    zeros = {f.name: pa.array([0] * n, f.type) for f in PAIR.plan if pa.types.is_integer(f.type)}
+    texts = {f.name: pa.array([""] * n) for f in PAIR.plan if pa.types.is_string(f.type) and not f.nullable}
+    flags = {f.name: pa.array([False] * n) for f in PAIR.plan if pa.types.is_boolean(f.type)}
+    boxes = {"boxes": pa.array([[]] * n, PAIR.plan.field("boxes").type)}
     numbers = {"pair": pa.array(range(n)), "shard": pa.array([i // pairs_each for i in range(n)], pa.int32())}
     columns = {**empty, **zeros, **texts, **flags, **boxes, **numbers}
-    table = pa.table({name: columns[name] for name in PLAN.names}, schema=PLAN)
+    table = pa.table({name: columns[name] for name in PAIR.plan.names}, schema=PAIR.plan)
     return Run.create(folder, _manifest(""), table)
 
 
@@ -163,8 +164,8 @@ def measure_dispatch(folder: str, pairs: int, shards: int) -> dict[str, float]:
 
 def measure_listing(folder: str, shards: int) -> dict[str, float]:
     run = _run_of(folder, shards)
-    run.commit(0, {run.kind: SCHEMAS[run.kind].empty_table()})
-    first = Path(folder, run.kind.value, "shard-000000.parquet")
+    run.commit(0, {run.kind: run.kind.schema(PAIR).empty_table()})
+    first = Path(folder, run.kind.name, "shard-000000.parquet")
     for shard in range(1, shards):
         first.with_name(f"shard-{shard:06d}.parquet").write_bytes(first.read_bytes())
     start = time.perf_counter()

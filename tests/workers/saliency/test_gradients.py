@@ -16,7 +16,7 @@ from torchvision.models import VisionTransformer, get_model
 from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
-from extremal.storage import Kind
+from extremal.storage import kinds
 from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from extremal.workers.errors import LayerError
 from extremal.workers.networks.network import Network, load_network
@@ -455,10 +455,10 @@ def test_a_run_of_all_methods(tmp_path: Path) -> None:
     worker = Worker(worker_spec(config, run, "cpu"))
     for shard in set(run.plan(["shard"])["shard"].to_pylist()):
         list(worker.run_shard(shard))
-    points = run.table(Kind.POINTS).to_pylist()
+    points = run.table(kinds.POINTS).to_pylist()
     assert len(points) == 4 * (len(ALL) + 1)
     assert {point["method"] for point in points} == {"center", *ALL}
-    assert run.table(Kind.SALIENCY).num_rows == 4 * len(ALL)
+    assert run.table(kinds.SALIENCY).num_rows == 4 * len(ALL)
 
 
 def test_a_run_is_refused_before_it_is_made(tmp_path: Path) -> None:

@@ -26,22 +26,19 @@ PAPER_CHANNELS = 528
 
 @dataclass(frozen=True)
 class Schedule:
-    """Gradient ascent with momentum, and the weight lambda of the area term along it.
+    """Gradient ascent with momentum, and the weight lambda of the penalty along it.
 
     Attributes:
         steps: evaluations of the objective; the last one is not followed by an update.
         lr: learning rate, at the start.
         momentum, dampening: of stochastic gradient descent; momentum is Adam's first beta.
-        weight: lambda, in logits per mean squared mask difference.
+        weight: lambda, in units of the reward per unit of the penalty.
         weight_rule: `growing` weight * growth**t; `doubling` weight doubled at 1/3 and 2/3 of the steps;
             `ramp` from 0 to weight over the first ramp steps; `geometric` from weight to final.
         growth: of a growing weight. ramp: steps of a ramp. final: end of a geometric weight.
         hold: part of the steps, at the end, in which a geometric weight stays final and lr decays.
         decay: fraction of lr left at the end of `hold`, linearly.
         optimizer: sgd or adam. second: Adam's second beta.
-        settle: a problem ends early once its reward has changed by less than this fraction (of at least
-            one logit), and its area term by less than this, in `check` iterations; 0 = never.
-        check: iterations between two looks.
     """
 
     steps: int
@@ -57,8 +54,6 @@ class Schedule:
     second: float = 0.99
     hold: float = 0.0
     decay: float = 1.0
-    settle: float = 0.0
-    check: int = 10
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -71,8 +66,6 @@ class Schedule:
             raise ValueError("hold must be in [0, 1) and decay in [0, 1]")
         if self.weight_rule == "geometric" and not (self.weight > 0 and self.final > 0):
             raise ValueError("a geometric weight must be positive at both ends: weight and final")
-        if self.settle < 0 or self.check < 1:
-            raise ValueError("settle must not be negative and check at least 1")
 
     def lr_at(self, step: int) -> float:
         """Learning rate at an iteration, counted from 0."""

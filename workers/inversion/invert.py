@@ -14,7 +14,7 @@ from torch import Tensor
 
 from extremal.workers.config import InversionConfig, Objective
 from extremal.workers.errors import LayerError
-from extremal.workers.extremal.engine import trace_steps
+from extremal.workers.extremal.problems import trace_steps
 from extremal.workers.heartbeat import PULSE
 from extremal.workers.inversion.parameterization import draw_shakes, generators, noise, picture, shake
 from extremal.workers.networks.backward_rules import Rules, relu_call

@@ -57,7 +57,7 @@ from extremal.workers import (
     spatial_preset,
 )
 from extremal.workers.config import Precision, Preset, with_steps
-from extremal.workers.extremal.area import area_term
+from extremal.workers.extremal.area import area_term, ones_of_area
 from extremal.workers.extremal.masks import mask_family
 from extremal.workers.extremal.perturbation import perturb, pyramid
 from extremal.workers.saliency.fidelity import rise_blur
@@ -297,7 +297,7 @@ def measure(
         binary = (masks >= 0.5).to(masks)
         # As in workers/extremal/spatial.py: the wanted area counts the margin.
         pixels = padded[0].numel()
-        kept = tuple(pixels - int(pixels * (1 - area)) for area in config.areas)
+        kept = tuple(ones_of_area(area, pixels) for area in config.areas)
         both = torch.cat([masks, binary])
         levels = pyramid(image, spatial_preset("torchray"))
         logits = [

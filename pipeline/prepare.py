@@ -26,8 +26,9 @@ from extremal.workers.config import InversionConfig
 from extremal.workers.images import MAX_INPUT
 from extremal.workers.networks.cut import split_network
 from extremal.workers.networks.network import Network, load_network
-from extremal.workers.saliency import METHODS, check_methods
+from extremal.workers.saliency.check import check_methods
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.methods import METHODS
 from extremal.workers.shard.worker import WorkerSpec
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.networks.randomize import cascade, randomize
 from extremal.workers.networks.weights import fingerprint
-from extremal.workers.saliency import Batch, Maps, Method
+from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method
 from extremal.workers.shard.worker import Worker
 
 X = torch.zeros(1, 3, 64, 64)
@@ -251,12 +251,15 @@ def edge(batch: Batch) -> Maps:
     return Maps(batch.inputs[:, 0] - batch.inputs[:, 1])
 
 
+GRADIENT, EDGE = Method(gradient), Method(edge)
+
+
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = {"gradient": Method(gradient), "edge": Method(edge)}
-    monkeypatch.setattr("extremal.workers.saliency.methods.METHODS", table)
-    monkeypatch.setattr("extremal.workers.shard.attribution.METHODS", table)
-    monkeypatch.setattr("extremal.pipeline.prepare.METHODS", table)
+    """The registry with two methods of this file."""
+    cards = [Card(name, name, "this test", f"{__name__}:{name.upper()}") for name in ("gradient", "edge")]
+    for card in cards:
+        monkeypatch.setitem(METHODS, card.name, card)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import torch
 from methods import bare, seconds
 
 from extremal.workers import load_network, split_network
-from extremal.workers.config import InversionConfig
 from extremal.workers.inversion.invert import invert
+from extremal.workers.inversion.settings import InversionConfig
 
 FEW = 2
 

@@ -18,9 +18,10 @@ from dataclasses import replace
 import torch
 
 from extremal.workers import ChannelConfig, Network, load_network, spatial_preset
-from extremal.workers.config import Layers, SaliencyConfig
 from extremal.workers.saliency import METHODS, Batch, attribute
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.settings import Layers
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
 

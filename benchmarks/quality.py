@@ -56,10 +56,11 @@ from extremal.workers import (
     load_network,
     spatial_preset,
 )
-from extremal.workers.config import Precision, Preset, with_steps
 from extremal.workers.extremal.area import area_term, ones_of_area
 from extremal.workers.extremal.masks import mask_family
 from extremal.workers.extremal.perturbation import perturb, pyramid
+from extremal.workers.extremal.settings import Preset, with_steps
+from extremal.workers.networks.precision import Precision
 from extremal.workers.saliency.fidelity import rise_blur
 
 # What is measured, with the decimals that a table shows.

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from extremal.pipeline.config import build_config
+from extremal.pipeline.config import build_config, stored_tree
 from extremal.storage import Run, kinds
 from extremal.storage.kinds import PAIR, POINTS, SPATIAL
 from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
@@ -59,7 +59,7 @@ def make_run(out: str, root: str, pairs: int, classes: int, shard_size: int) -> 
         config = build_config({"dataset": {"name": "voc", "root": root}, "network": {"name": "resnet50"}})
         model = Model("resnet50", "0" * 64, resize=SIDE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
         data, dataset = Data(pairs=pairs), DatasetRecord(root, pairs=pairs)
-        manifest = Manifest("spatial", config.identity(), model, data, dataset=dataset)
+        manifest = Manifest("spatial", stored_tree(config), model, data, dataset=dataset)
         run = Run.create(out, manifest, _plan(pairs, classes, shard_size))
     plan = run.plan()
     for shard in run.missing():

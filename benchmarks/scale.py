@@ -38,14 +38,15 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.pairs import Dataset
 from extremal.pipeline.driving.driver import Pool, drive
-from extremal.pipeline.plan import Plan, make_plan
+from extremal.pipeline.plan import Plan, plan_dataset
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage import Run
 from extremal.storage.kinds import PAIR
 from extremal.storage.manifest import Data, Manifest, Model
+from extremal.workers.config import RunConfig
 from extremal.workers.images import Preprocess
 
 IMAGENET_TRAIN = 1_281_167
@@ -126,7 +127,7 @@ def _plan(folder: str) -> Plan:
 
     dataset: Dataset = open_dataset("imagenet", folder)
     preprocess = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return make_plan(dataset, 1000, preprocess, _config(folder))
+    return plan_dataset(dataset, 1000, preprocess, _config(folder))
 
 
 def _config(folder: str) -> RunConfig:

@@ -33,7 +33,7 @@ from extremal.workers import (
     spatial_preset,
     split_network,
 )
-from extremal.workers.config import Schedule
+from extremal.workers.extremal.settings import Schedule
 
 NETWORKS = ["squeezenet1_1", "bvlc_googlenet", "resnet50", "vgg16"]
 WARM_UP = 2

@@ -21,10 +21,10 @@ import extremal.storage
 import extremal.workers
 import extremal.workers.saliency
 from extremal.jobs.cli.app import app
-from extremal.pipeline.config import RunConfig
 from extremal.storage.kinds import CHANNEL_OF_LAYER, FAILURES, INVERSION, KINDS, PAIR, POINTS
 from extremal.storage.manifest import SCHEMA_VERSION
-from extremal.workers.config import spatial_preset
+from extremal.workers.config import RunConfig
+from extremal.workers.extremal.settings import spatial_preset
 
 ROOT = Path(__file__).resolve().parents[1]
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}

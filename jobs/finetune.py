@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from extremal.jobs.figures.drawing import DPI
-from extremal.pipeline.datasets.open import Dataset, open_dataset, unreachable
+from extremal.pipeline.datasets.open import LAYOUTS, Dataset, open_dataset, unreachable
 from extremal.pipeline.errors import ConfigError, DatasetError
 from extremal.pipeline.events import event
-from extremal.pipeline.prepare import WHOLE_IMAGE, versions
+from extremal.pipeline.prepare import versions
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage.files import printable, write_bytes
 from extremal.storage.manifest import diff
@@ -144,8 +144,9 @@ def _device_name(wanted: str | None) -> str:
 
 
 def _open(task: Task, split: str) -> Dataset:
-    if task.dataset not in WHOLE_IMAGE:
-        names = ", ".join(sorted(WHOLE_IMAGE))
+    labelled = sorted(name for name, layout in LAYOUTS.items() if layout.whole_images)
+    if task.dataset not in labelled:
+        names = ", ".join(labelled)
         raise ConfigError(f"--dataset {task.dataset} has not several labels an image; give one of {names}.")
     return open_dataset(task.dataset, task.root, split)
 

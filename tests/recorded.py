@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.workers.config import Layers
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network
 from extremal.workers.saliency import Batch
+from extremal.workers.saliency.settings import Layers
 
 MEAN = (0.5, 0.5, 0.5)
 

@@ -17,12 +17,13 @@ from runs import SETTINGS
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import SHAPES
 from extremal.pipeline.errors import ConfigError, DatasetError
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.storage import Run, RunError, kinds
 from extremal.workers import load_network
+from extremal.workers.config import RunConfig
 from extremal.workers.errors import NetworkError
 from extremal.workers.networks.shapes_cnn import shapes_cnn
 from extremal.workers.shard.worker import Worker

@@ -117,12 +117,12 @@ def _console(stderr: bool = False) -> Console:
 @contextmanager
 def _explained() -> Iterator[None]:
     """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
-    from extremal.jobs.errors import INPUT_ERRORS
     from extremal.pipeline.errors import DriverError
+    from extremal.storage.errors import UserError
 
     try:
         yield
-    except INPUT_ERRORS as error:
+    except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except DriverError as error:
@@ -568,6 +568,7 @@ def explain(
     resize: Resize = None,
     crop: Crop = None,
     seed: Seed = None,
+    device: Device = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explained"),
 ) -> None:
     """One image: masks as PNG overlays beside a plot of score against area."""
@@ -585,13 +586,12 @@ def explain(
         from extremal.jobs.options import assemble, numbers
         from extremal.pipeline.datasets.pairs import storable
         from extremal.pipeline.errors import ConfigError
-        from extremal.pipeline.prepare import network_arguments
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
-        settings = assemble(config, preset, flags)
+        settings = assemble(config, preset, flags, device)
         try:
-            files = explain_image(image, network_arguments(settings), settings, out, _console(stderr=True))
+            files = explain_image(image, settings, out, device, _console(stderr=True))
         except OSError as error:
             raise ConfigError(f"Cannot write the pictures to {out}: {error}") from error
     for file in files:

@@ -14,7 +14,7 @@ from extremal.pipeline.stored_masks import mask_config
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import open_root
 from extremal.storage.kinds import Kind
-from extremal.workers.config import MaskConfig
+from extremal.workers.extremal.settings import MaskConfig
 from extremal.workers.images import Preprocess
 
 Row = dict[str, Any]

@@ -16,7 +16,8 @@ from extremal.jobs.report.joined_run import Row, Source, open_sources
 from extremal.jobs.report.thumbnails import Pictures
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
 from extremal.pipeline.aggregates.pointing import CENTER, HITS, MISSES, NO_GROUND_TRUTH, SKIPPED, Rule
-from extremal.pipeline.aggregates.scores import Scores, scores
+from extremal.pipeline.aggregates.shown import Scores
+from extremal.pipeline.scores import scores
 from extremal.storage import Run, kinds
 from extremal.storage.kinds import Kind
 

@@ -29,7 +29,7 @@ from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import diff
-from extremal.workers.config import spatial_preset
+from extremal.workers.extremal.settings import spatial_preset
 from extremal.workers.networks.pointing_game import PREPROCESS
 from extremal.workers.saliency.layers import known_layers
 from extremal.workers.saliency.methods import CARDS, METHODS

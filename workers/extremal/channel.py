@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict, Unpack
 
-from extremal.workers.config import ChannelConfig, default_counts, with_steps
 from extremal.workers.extremal.a_star import first_reaching
 from extremal.workers.extremal.area import RankedArea
 from extremal.workers.extremal.engine import maximize
 from extremal.workers.extremal.problems import Problem, Rows, alone, tabulate, trace_steps
+from extremal.workers.extremal.settings import ChannelConfig, default_counts, with_steps
 from extremal.workers.extremal.spatial import check_pairs, pick
 from extremal.workers.networks.cut import Activation, Split, split_network
 from extremal.workers.networks.network import Network, frozen

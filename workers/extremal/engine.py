@@ -16,8 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from extremal.workers.config import Schedule
 from extremal.workers.extremal.problems import Chain, Objective, Problem, Rows, Solution, trace_steps
+from extremal.workers.extremal.settings import Schedule
 from extremal.workers.extremal.slots import CPU_SLOTS, fitting_slots
 from extremal.workers.heartbeat import PULSE
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict, Unpack
 
-from extremal.workers.config import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
 from extremal.workers.extremal.a_star import threshold
 from extremal.workers.extremal.area import RankedArea, ones_of_area
 from extremal.workers.extremal.engine import maximize
@@ -24,6 +23,7 @@ from extremal.workers.extremal.problems import (
     tabulate,
     trace_steps,
 )
+from extremal.workers.extremal.settings import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
 from extremal.workers.networks.network import Network, frozen
 
 

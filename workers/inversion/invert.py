@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.workers.config import InversionConfig, Objective
 from extremal.workers.errors import LayerError
 from extremal.workers.extremal.problems import trace_steps
 from extremal.workers.heartbeat import PULSE
 from extremal.workers.inversion.parameterization import draw_shakes, generators, noise, picture, shake
+from extremal.workers.inversion.settings import InversionConfig, Objective
 from extremal.workers.networks.backward_rules import Rules, relu_call
 from extremal.workers.networks.cut import Split
 from extremal.workers.networks.network import Network

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from extremal.workers.config import Precision
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.classifier import fit_head
 from extremal.workers.networks.pointing_game import FullyConvolutional
+from extremal.workers.networks.precision import Precision
 from extremal.workers.networks.randomize import cascade, randomize
 from extremal.workers.networks.weights import fill, fingerprint, read_state_dict
 from extremal.workers.networks.zoo import IMAGENET, RANDOM, Known, load_known, seeded

@@ -1,7 +1,7 @@
 """Channel attribution as one of several saliency methods."""
 
-from extremal.workers.config import ChannelConfig
 from extremal.workers.extremal.channel import channel_attribution
+from extremal.workers.extremal.settings import ChannelConfig
 from extremal.workers.saliency.batch import Batch, Maps, Method
 
 

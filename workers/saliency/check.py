@@ -2,8 +2,8 @@
 
 import torch
 
-from extremal.workers.config import ChannelConfig, SpatialConfig
 from extremal.workers.errors import LayerError
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.networks.network import Network
 from extremal.workers.saliency.batch import Batch
 from extremal.workers.saliency.config import SaliencyConfig

@@ -1,6 +1,6 @@
 """Extremal perturbations as one of several saliency methods."""
 
-from extremal.workers.config import SpatialConfig
+from extremal.workers.extremal.settings import SpatialConfig
 from extremal.workers.extremal.spatial import extremal_perturbation
 from extremal.workers.pointing.smooth import Smooth
 from extremal.workers.saliency.batch import Batch, Maps, Method

@@ -23,12 +23,14 @@ import extremal.jobs.several
 from extremal.jobs.cli.app import app
 from extremal.jobs.figures.drawing import similarity_curves
 from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
-from extremal.pipeline.config import DatasetConfig, RunConfig, build_config
+from extremal.pipeline.config import build_config
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import prepare, stored_config, worker_spec
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, kinds
+from extremal.workers.config import DatasetConfig, RunConfig
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network, load_network

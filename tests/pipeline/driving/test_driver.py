@@ -20,7 +20,6 @@ from runs import compute, config, timeless
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
-from extremal.pipeline.config import DatasetConfig
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool, drive, init_ray
 from extremal.pipeline.errors import DriverError
@@ -28,6 +27,7 @@ from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage import ConfigMismatch, Run, kinds
 from extremal.storage.verify import verify
+from extremal.workers.config import DatasetConfig
 
 PAIRS, SHARDS = 12, 6
 # As /proc/net has them: 127.0.0.1, the same in IPv6, and ::1.

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.workers.config import Schedule
 from extremal.workers.extremal.area import RankedArea, area_term
 from extremal.workers.extremal.engine import maximize
 from extremal.workers.extremal.problems import Chain, Problem, Rows, Solution, alone, trace_steps
+from extremal.workers.extremal.settings import Schedule
 from extremal.workers.extremal.slots import CPU_SLOTS, fitting_slots, slots_for
 
 ITEMS, SIZE = 7, 3

@@ -10,13 +10,15 @@ from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 from torchvision.models import resnet18, squeezenet1_1
 
-from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from extremal.workers.errors import LayerError
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.saliency import METHODS, check_methods
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.excitation import Excitation, contrastive, marginal
 from extremal.workers.saliency.layers import layers_of
 from extremal.workers.saliency.recorded_pass import Trace, record
+from extremal.workers.saliency.settings import Layers
 
 Floats = npt.NDArray[np.float64]
 IMAGES = ("ILSVRC2012_val_00000347", "train_n01491361")

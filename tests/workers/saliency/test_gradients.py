@@ -14,17 +14,20 @@ from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model
 
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.storage import kinds
-from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from extremal.workers.config import RunConfig
 from extremal.workers.errors import LayerError
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.saliency import METHODS, Batch, attribute, check_methods
 from extremal.workers.saliency import gradients as g
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.layers import layers_of
 from extremal.workers.saliency.recorded_pass import record
+from extremal.workers.saliency.settings import Layers
 from extremal.workers.shard.worker import Worker
 
 AT_INPUT = ("gradient", "deconvnet", "guided")

@@ -14,20 +14,13 @@ from torch import Tensor, nn
 from torchvision.models import googlenet, mobilenet_v2, resnet18, squeezenet1_1
 from torchvision.models.vgg import VGG, make_layers
 
-from extremal.workers.config import (
-    ChannelConfig,
-    Layers,
-    MaskConfig,
-    OcclusionConfig,
-    RiseConfig,
-    SaliencyConfig,
-    Schedule,
-    SpatialConfig,
-)
+from extremal.workers.extremal.settings import ChannelConfig, MaskConfig, Schedule, SpatialConfig
 from extremal.workers.networks.cut import Split, split_network
 from extremal.workers.networks.network import IMAGENET, Network
 from extremal.workers.saliency import METHODS, Batch
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.settings import Layers, OcclusionConfig, RiseConfig
 
 CLASSES = 5
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

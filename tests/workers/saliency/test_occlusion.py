@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal.workers.config import OcclusionConfig, SaliencyConfig
 from extremal.workers.networks.network import IMAGENET, Network
 from extremal.workers.saliency import Batch
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.masked_scores import chunks
 from extremal.workers.saliency.occlusion import corners, occlusion
+from extremal.workers.saliency.settings import OcclusionConfig
 
 
 def small() -> Network:

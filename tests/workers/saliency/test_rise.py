@@ -10,10 +10,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from extremal.workers.config import RiseConfig, SaliencyConfig
 from extremal.workers.networks.network import IMAGENET, Network
 from extremal.workers.saliency import Batch
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.rise import RandomMasks, probability, rise
+from extremal.workers.saliency.settings import RiseConfig
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 30, 45

@@ -21,19 +21,21 @@ from extremal.jobs.options import assemble
 from extremal.jobs.score import show_scores
 from extremal.jobs.status import show_status
 from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.aggregates.inversions import mean_cosines
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.config import RunConfig, merge
+from extremal.pipeline.config import merge
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.inversion import mean_cosines
-from extremal.pipeline.prepare import prepare, stored_config, worker_spec
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, kinds
 from extremal.storage.compact import compact
 from extremal.storage.verify import verify
 from extremal.workers import load_network
+from extremal.workers.config import RunConfig
 from extremal.workers.inversion.invert import activations, cosine, energy, invert, masked
 from extremal.workers.networks.cut import split_network
-from extremal.workers.shard.rows import pair_seed
+from extremal.workers.shard.rows import unit_seed
 from extremal.workers.shard.worker import Worker
 
 LAYER, CHANNELS, SIDE = "block4", 128, 64
@@ -103,11 +105,11 @@ def test_rows_of_pairs_are_what_the_library_computes(run: Run, channels: Run, sh
         # The run's own batch: Adam's first step is a gradient's sign, and so that of the batch's rounding.
         row, batch = first, rows[first["pair"] : first["pair"] + 2]
         assert len({plan["batch"][r["pair"]].as_py() for r in batch}) == 1
-        stored, seed = masks[row["image_id"], row["class_id"]], pair_seed(3, row)
+        stored, seed = masks[row["image_id"], row["class_id"]], unit_seed(3, kinds.PAIR, row)
         files = [Image.open(shapes / r["path"]).convert("RGB") for r in batch]
         value = split.head(torch.stack([network.preprocess(file) for file in files])).value
         targets = torch.cat([value, masked(value, torch.stack([stored_mask(r) for r in batch]), split)])
-        seeds = [pair_seed(3, r) for r in batch]
+        seeds = [unit_seed(3, kinds.PAIR, r) for r in batch]
         expected = invert(network, split, targets, 2 * seeds, config=options(channels).inversion)
         for name, i in (("", 0), ("_masked", 2)):
             wanted = (expected.pictures[i].permute(1, 2, 0).numpy() * 255).round()

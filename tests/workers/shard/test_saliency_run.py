@@ -14,12 +14,13 @@ from runs import SETTINGS, compute, timeless
 from scipy import ndimage
 
 from extremal.jobs.options import assemble
-from extremal.pipeline.config import RunConfig, merge
+from extremal.pipeline.config import merge
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.storage import Run, kinds
 from extremal.storage.verify import verify
 from extremal.workers import load_network
+from extremal.workers.config import RunConfig
 from extremal.workers.errors import LayerError
 from extremal.workers.saliency import METHODS, Batch, Maps
 from extremal.workers.saliency.fidelity import insertion_deletion

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from extremal.pipeline.datasets.open import LAYOUTS
 from extremal.pipeline.errors import ConfigError
 from extremal.storage.files import printable, split
 from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
@@ -102,6 +103,11 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     try:
         _refuse_infinite(tree)
         config = _ADAPTER.validate_python(tree)
+        if config.dataset.name not in LAYOUTS:
+            raise ConfigError(
+                f"The configuration is not valid:\n  dataset.name: {config.dataset.name!r} is no dataset; "
+                f"choose one of {', '.join(LAYOUTS)}"
+            )
         _refuse_infinite(asdict(config))  # the text "nan" is a number to pydantic
         return config
     except ValidationError as error:

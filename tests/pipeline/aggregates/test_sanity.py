@@ -296,7 +296,8 @@ def test_randomization_is_part_of_a_runs_identity(shapes: Path, tmp_path: Path) 
     # A worker without the setting has other weights.
     spec = worker_spec(first, run, "cpu")
     with pytest.raises(NetworkError, match="other weights here"):
-        Worker(replace(spec, network=spec.network | {"randomized": 0}))
+        network = replace(spec.config.network, randomized=0)
+        Worker(replace(spec, config=replace(spec.config, network=network)))
 
 
 def top_class(network: Network, path: Path) -> int:

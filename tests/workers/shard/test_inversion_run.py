@@ -258,14 +258,13 @@ def test_channels_are_the_largest_of_each_class(channels: Run, tmp_path: Path) -
     assert [row["channel"] for row in rows] == sorted(expected)
     assert list(verify(run)) == []
     for row in rows:
-        assert row["image_id"] == row["path"] == f"{LAYER}:{row['channel']}"
-        assert (row["class_id"], row["class_name"]) == (row["channel"], f"channel {row['channel']}")
-        assert (row["objective"], row["target"], row["target_name"]) == ("channel", -1, None)
+        assert (row["layer"], row["objective"]) == (LAYER, "channel")
         assert (row["image_masked"], row["cosine_masked"], row["energy_masked"]) == (None, None, [])
         assert pixels(row["image"]).shape == (SIDE, SIDE, 3)
         assert len(row["energy"]) == CHANNELS
-    plan = run.plan().to_pylist()
-    assert all(row["targets"] == [] and row["width"] == row["height"] == SIDE for row in plan)
+    assert run.unit == kinds.CHANNEL_OF_LAYER
+    assert run.plan().column_names == ["unit", "layer", "channel", "shard", "batch"]
+    assert not {"image_id", "path", "class_id", "target"} & {*run.schema(kinds.INVERSION).names}
     # The objective is that of pairs: no part of this run, and of no effect on its pictures.
     distance = options(channels, inversion={"subject": "channels", "per_class": 2, "objective": "distance"})
     prepare(distance, run.uri)

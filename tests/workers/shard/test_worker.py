@@ -136,14 +136,14 @@ def test_one_bad_pair_of_a_batch_fails_alone(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, worker = batch_of_four(shapes, tmp_path / "run")
-    honest = worker.attribution.explain
+    honest = worker.computation.compute
 
     def fails_with_pair_two(items: list[Any]) -> Any:
         if any(item.row["pair"] == 2 for item in items):
             raise RuntimeError("no luck with pair two")
         return honest(items)
 
-    monkeypatch.setattr(worker.attribution, "explain", fails_with_pair_two)
+    monkeypatch.setattr(worker.computation, "compute", fails_with_pair_two)
     reports = list(worker.run_shard(0))
     assert sum(r.pairs for r in reports) == 4
     assert sum(r.failed for r in reports) == 1

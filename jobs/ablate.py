@@ -15,7 +15,7 @@ from extremal.pipeline.progress import ProgressReport
 from extremal.storage import Kind, Run, RunError
 from extremal.storage.folder import Folder, open_root
 from extremal.workers.networks.cut import split_network
-from extremal.workers.networks.network import load_network
+from extremal.workers.networks.randomize import load_randomized
 from extremal.workers.shard.worker import check_weights
 
 ERRORS = 3  # of the pairs that failed, shown
@@ -47,7 +47,7 @@ def run_ablation(
     _check(run)
     config = stored_config(run, root, weights)
     images = _images(config.dataset.root)
-    network = load_network(**network_arguments(config))
+    network = load_randomized(**network_arguments(config))
     check_weights(network, run.manifest["model"])
     # In float32 whatever the run's precision: the drops are small differences of large logits.
     network = network.to(_device(device))

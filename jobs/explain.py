@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,14 @@ from torch import Tensor
 from extremal.jobs.figures.drawing import Curves, Panel, curve_sheet, displayed, heat, overlay, save, sheet
 from extremal.pipeline.config import RunConfig
 from extremal.pipeline.errors import ConfigError
-from extremal.workers import channel_attribution, decode, extremal_perturbation, load_network
+from extremal.workers import channel_attribution, decode, extremal_perturbation
 from extremal.workers.errors import ImageError
 from extremal.workers.networks.network import Network
+from extremal.workers.networks.randomize import load_randomized
 
 
 def explain(
-    path: Path, network_arguments: dict[str, object], config: RunConfig, out: Path, console: Console
+    path: Path, network_arguments: dict[str, Any], config: RunConfig, out: Path, console: Console
 ) -> list[Path]:
     """Write the pictures of one image into `out`.
 
@@ -30,7 +32,7 @@ def explain(
     """
     if config.method not in ("spatial", "channel"):
         raise ConfigError("explain draws the masks of --method spatial or channel; others need a run.")
-    network = load_network(**network_arguments)  # type: ignore[arg-type]
+    network = load_randomized(**network_arguments)
     network = replace(network, precision=config.precision)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     image = decode(path)

@@ -21,7 +21,7 @@ from extremal.pipeline.prepare import network_arguments
 from extremal.storage import RunError
 from extremal.storage.files import join, open_filesystem, printable, write_bytes
 from extremal.storage.run import parquet_bytes
-from extremal.workers.networks.network import load_network
+from extremal.workers.networks.randomize import load_randomized, weight_layers
 
 SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
 
@@ -44,7 +44,7 @@ def run_sanity(
         the errors of `run_all`.
     """
     _check(config)
-    layers = load_network(**network_arguments(config)).weight_layers()
+    layers = weight_layers(load_randomized(**network_arguments(config)))
     depths = _depths(depths, layers)
     runs = [Planned(ORIGINAL, config)]
     for seed in range(seeds):

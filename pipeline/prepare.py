@@ -23,7 +23,8 @@ from extremal.storage.folder import open_root
 from extremal.workers.config import InversionConfig
 from extremal.workers.images import MAX_INPUT
 from extremal.workers.networks.cut import split_network
-from extremal.workers.networks.network import Network, load_network
+from extremal.workers.networks.network import Network
+from extremal.workers.networks.randomize import load_randomized
 from extremal.workers.saliency.check import check_methods
 from extremal.workers.saliency.layers import layers_of
 from extremal.workers.saliency.methods import METHODS
@@ -37,7 +38,7 @@ PACKAGES = ("extremal", "torch", "torchvision", "ray", "pyarrow", "numpy", "pill
 
 
 def network_arguments(config: RunConfig) -> dict[str, Any]:
-    """Arguments of `extremal.workers.load_network` for a configuration."""
+    """Arguments of `load_randomized` for a configuration."""
     wanted = config.network
     crop = wanted.crop
     if crop is None and config.dataset.name in WHOLE_IMAGE:
@@ -67,7 +68,7 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         ConfigMismatch: `out` holds a run of another configuration, of other weights or other pairs.
         ConfigError, DatasetError, NetworkError, LayerError, RunError: with the fix.
     """
-    network = load_network(**network_arguments(config))
+    network = load_randomized(**network_arguments(config))
     if network.classes is not None and len(network.classes) != network.outputs:
         raise ConfigError(
             f"{network.name} names {len(network.classes)} classes, but has {network.outputs} outputs."

@@ -1,19 +1,72 @@
 """Cascading randomization of a network's weights, for the sanity check (seeds EP-11, NG-8, 2.6)."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from extremal.workers.errors import NetworkError
+from extremal.workers.networks.network import Network, load_network
+from extremal.workers.networks.weights import fingerprint
 
 log = logging.getLogger(__name__)
 
 # Name of a weight layer -> names of the modules that are re-initialised with it, itself among them.
 Cascade = dict[str, list[str]]
+
+
+def load_randomized(*, randomized: int = 0, randomize_seed: int = 0, **arguments: Any) -> Network:
+    """A network as a run's configuration describes it, on the CPU.
+
+    Args:
+        randomized: so many weight layers, counted from the output, are re-initialised after the weights are
+            in, by draws of `randomize_seed`.
+        **arguments: of `load_network`.
+
+    Raises:
+        NetworkError: as of `load_network`, or as of `randomized_network`.
+    """
+    network = load_network(**arguments)
+    return randomized_network(network, randomized, randomize_seed) if randomized else network
+
+
+def randomized_network(network: Network, depth: int, seed: int) -> Network:
+    """The network with a copy of its module whose last layers are re-initialised; see `randomize`.
+
+    Raises:
+        NetworkError: it has fewer layers, weights that cannot be re-initialised, or cannot be copied.
+    """
+    try:
+        module = copy.deepcopy(network.module)
+    except Exception as error:  # whatever a module of the user's own does not like of it
+        raise NetworkError(f"{network.name} cannot be copied to be randomized: {error}") from error
+    layers = _cascade(network)
+    try:
+        randomize(module, layers, depth, seed)
+    except NetworkError as error:
+        raise NetworkError(f"{network.name}: {error}") from None
+    names = tuple(layers)[:depth]
+    return replace(network, module=module, fingerprint=fingerprint(module), randomized=names, plain=network)
+
+
+def weight_layers(network: Network) -> tuple[str, ...]:
+    """Names of a network's convolutions and linear layers, from the output to the input; see `cascade`."""
+    return tuple(_cascade(network))
+
+
+def _cascade(network: Network) -> Cascade:
+    _ = network.outputs  # a network that fails on an image of its own size says so better than `cascade`
+    x = torch.zeros(1, 3, network.side, network.side, device=network.device)
+    try:
+        return cascade(network.module, x)
+    except NetworkError as error:
+        raise NetworkError(f"{network.name}: {error}") from None
 
 
 def cascade(module: nn.Module, x: Tensor) -> Cascade:

@@ -19,7 +19,8 @@ from extremal.workers.errors import ImageError, NetworkError
 from extremal.workers.heartbeat import PULSE
 from extremal.workers.images import load
 from extremal.workers.inversion.study import Inversion
-from extremal.workers.networks.network import Network, load_network
+from extremal.workers.networks.network import Network
+from extremal.workers.networks.randomize import load_randomized
 from extremal.workers.shard.attribution import Attribution
 from extremal.workers.shard.rows import Item, Row, check_size, failure, pair_seed
 
@@ -31,7 +32,7 @@ class WorkerSpec:
     """What a worker needs to start: small values and paths, never weights.
 
     Attributes:
-        network: arguments of `load_network`.
+        network: arguments of `load_randomized`.
         method: the config of the method to run.
         root: folder or URI that the plan's paths are relative to.
         run: URI of the run.
@@ -94,7 +95,7 @@ class Worker:
         torch.backends.cudnn.deterministic = True
         self.spec = spec
         device = spec.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        network = network or load_network(**spec.network)
+        network = network or load_randomized(**spec.network)
         self.network = replace(network, precision=spec.precision).to(device)
         if self.network.device.type == "cuda" and spec.gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)

@@ -32,7 +32,7 @@ from extremal.storage import ConfigMismatch, Kind, Run, RunError
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network, load_network
-from extremal.workers.networks.randomize import cascade, randomize
+from extremal.workers.networks.randomize import cascade, load_randomized, randomize, weight_layers
 from extremal.workers.networks.weights import fingerprint
 from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method
 from extremal.workers.shard.worker import Worker
@@ -197,11 +197,11 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
     plain = load_network("shapes_cnn", "random")
     assert plain.randomized == ()
     assert plain.original is plain
-    assert plain.weight_layers() == ("fc", "block4.0", "block3.0", "block2.0", "block1.conv")
+    assert weight_layers(plain) == ("fc", "block4.0", "block3.0", "block2.0", "block1.conv")
     prints = {plain.fingerprint}
     for depth in range(1, 6):
-        network = load_network("shapes_cnn", "random", randomized=depth)
-        assert network.randomized == plain.weight_layers()[:depth]
+        network = load_randomized(name="shapes_cnn", weights="random", randomized=depth)
+        assert network.randomized == weight_layers(plain)[:depth]
         assert network.fingerprint == fingerprint(network.module)
         assert fingerprint(network.original.module) == network.original.fingerprint == plain.fingerprint
         assert network.original.randomized == ()
@@ -211,8 +211,11 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
         assert not network.module.training
         assert network.to("cpu").original.module is network.original.module
     assert len(prints) == 6
-    assert load_network("shapes_cnn", "random", randomized=5, randomize_seed=1).fingerprint not in prints
-    again = load_network("shapes_cnn", "random", randomized=2)
+    assert (
+        load_randomized(name="shapes_cnn", weights="random", randomized=5, randomize_seed=1).fingerprint
+        not in prints
+    )
+    again = load_randomized(name="shapes_cnn", weights="random", randomized=2)
     assert again.fingerprint in prints
 
 
@@ -227,7 +230,7 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
 )
 def test_what_cannot_be_randomized_is_refused(name: str, depth: int, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
-        load_network(name, "random", randomized=depth)
+        load_randomized(name=name, weights="random", randomized=depth)
 
 
 @pytest.mark.parametrize("setting", ["randomized", "randomize_seed"])
@@ -313,7 +316,7 @@ def test_the_output_explained_is_the_original_networks_choice(tmp_path: Path) ->
     chosen_by = replace(settings(tmp_path, network=network), dataset=DatasetConfig("folder", str(tmp_path)))
     run = compute(chosen_by, tmp_path / "run")
     plain = load_network("squeezenet1_1", "random", resize=64, crop=64)
-    random = load_network("squeezenet1_1", "random", resize=64, crop=64, randomized=26)
+    random = load_randomized(name="squeezenet1_1", weights="random", resize=64, crop=64, randomized=26)
     rows = run.table(Kind.SALIENCY, ["path", "target", "score_full"]).to_pylist()
     chosen = [row["target"] for row in rows]
     paths = [tmp_path / row["path"] for row in rows]

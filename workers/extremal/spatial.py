@@ -126,14 +126,14 @@ def extremal_perturbation(
 
         >>> class Left(torch.nn.Module):
         ...     def forward(self, x):
-        ...         return 100 * x[..., :16].abs().mean((1, 2, 3))[:, None]
-        >>> checks = (torch.arange(32) + torch.arange(32)[:, None]) % 2 * 2.0 - 1
-        >>> image, target = checks.expand(1, 3, 32, 32), torch.tensor([0])
-        >>> result = extremal_perturbation(Left(), image, target, areas=[0.2], steps=20)
+        ...         return 100 * x[..., :32].abs().mean((1, 2, 3))[:, None]
+        >>> checks = (torch.arange(64) + torch.arange(64)[:, None]) % 2 * 2.0 - 1
+        >>> image, target = checks.expand(1, 3, 64, 64), torch.tensor([0])
+        >>> result = extremal_perturbation(Left(), image, target, areas=[0.1], steps=30)
         >>> result.masks.shape
-        torch.Size([1, 1, 32, 32])
+        torch.Size([1, 1, 64, 64])
         >>> left, right = result.masks[0, 0].chunk(2, dim=1)
-        >>> bool(left.mean() > 2 * right.mean())
+        >>> bool(left.mean() > 4 * right.mean())
         True
     """
     config = _chosen(config, **numbers)

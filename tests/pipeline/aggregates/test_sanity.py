@@ -223,8 +223,8 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
     ("name", "depth", "message"),
     [
         ("shapes_cnn", 6, "6 layers cannot be randomized: the network has 5 weight layers"),
-        ("test_sanity:Attends", 1, "attention.*MultiheadAttention"),
-        ("test_sanity:bare", 1, "the network itself"),
+        (f"{__name__}:Attends", 1, "attention.*MultiheadAttention"),
+        (f"{__name__}:bare", 1, "the network itself"),
         ("torch.nn:Flatten", 1, "nothing to randomize"),
     ],
 )

@@ -193,6 +193,32 @@ def _type(kind: Any) -> str:
     return _TYPES[kind]
 
 
+# --- methods ---
+
+
+def methods_table() -> str:
+    """The cards of the saliency methods; docs/methods.md holds it as it is here."""
+    rows = [
+        [f"`{card.name}`", card.title, card.source, _layers(card), _smoothing(card)]
+        for card in extremal.workers.saliency.METHODS.values()
+    ]
+    return _table(["`--method`", "title", "source", "reads", "smoothing before pointing"], rows)
+
+
+def _layers(card: extremal.workers.saliency.Card) -> str:
+    if card.reads is not None:
+        return f"`[{card.reads}]`"
+    return ", ".join(f"`{role}`" for role in card.layers) or "input"
+
+
+def _smoothing(card: extremal.workers.saliency.Card) -> str:
+    smooth = card.smoothing
+    if not smooth.fraction:
+        return "none"
+    edges = ", edge pixels replicated" if smooth.border == "replicate" else ""
+    return f"Gaussian, {smooth.fraction} of the {smooth.side} side{edges}"
+
+
 # --- schemas ---
 
 

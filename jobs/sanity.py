@@ -22,6 +22,7 @@ from extremal.storage.files import join, open_filesystem, printable, write_bytes
 from extremal.storage.run import parquet_bytes
 from extremal.workers.config import RunConfig
 from extremal.workers.networks.configured import configured_network
+from extremal.workers.networks.randomize import weight_layers
 from extremal.workers.saliency.config import SaliencyConfig
 
 SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
@@ -45,7 +46,7 @@ def run_sanity(
         the errors of `run_all`.
     """
     _check(config)
-    layers = configured_network(located(config).network).weight_layers()
+    layers = weight_layers(configured_network(located(config).network))
     depths = _depths(depths, layers)
     runs = [Planned(ORIGINAL, config)]
     for seed in range(seeds):

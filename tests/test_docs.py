@@ -71,6 +71,10 @@ def test_every_setting_is_in_the_reference_and_explained(generate: ModuleType) -
             assert told.get(field.name), f"the docstring of {section.__name__} says nothing of {field.name}"
 
 
+def test_the_table_of_methods_is_that_of_the_cards(generate: ModuleType) -> None:
+    assert generate.methods_table() in (ROOT / "docs/methods.md").read_text()
+
+
 def test_settings_have_the_values_of_their_presets(generate: ModuleType) -> None:
     page = generate.configuration()
     steps = [line for line in page.splitlines() if line.startswith("| `steps` |")]

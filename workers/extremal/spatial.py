@@ -122,17 +122,18 @@ def extremal_perturbation(
         ValueError: shapes do not fit, or a number is out of range.
 
     Example:
-        The class score is the brightness of the left half, so the mask lies there:
+        The class score is the contrast of the left half, which blurring takes away, so the mask lies there:
 
         >>> class Left(torch.nn.Module):
         ...     def forward(self, x):
-        ...         return 10 * x[..., :16].mean((1, 2, 3))[:, None]
-        >>> image, target = torch.ones(1, 3, 32, 32), torch.tensor([0])
-        >>> result = extremal_perturbation(Left(), image, target, areas=[0.2], steps=20)
+        ...         return 100 * x[..., :32].abs().mean((1, 2, 3))[:, None]
+        >>> checks = (torch.arange(64) + torch.arange(64)[:, None]) % 2 * 2.0 - 1
+        >>> image, target = checks.expand(1, 3, 64, 64), torch.tensor([0])
+        >>> result = extremal_perturbation(Left(), image, target, areas=[0.1], steps=30)
         >>> result.masks.shape
-        torch.Size([1, 1, 32, 32])
+        torch.Size([1, 1, 64, 64])
         >>> left, right = result.masks[0, 0].chunk(2, dim=1)
-        >>> bool(left.mean() > 2 * right.mean())
+        >>> bool(left.mean() > 4 * right.mean())
         True
     """
     config = _chosen(config, **numbers)

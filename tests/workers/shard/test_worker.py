@@ -21,6 +21,7 @@ from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.stored_masks import draw_masks
 from extremal.storage import ConfigMismatch, Run, kinds
+from extremal.storage.folder import open_root
 from extremal.storage.kinds import Kind
 from extremal.storage.verify import verify
 from extremal.workers import load_network
@@ -28,6 +29,7 @@ from extremal.workers.config import DatasetConfig
 from extremal.workers.errors import NetworkError
 from extremal.workers.extremal.spatial import extremal_perturbation
 from extremal.workers.networks.weights import fingerprint
+from extremal.workers.shard.units import Source, decoded
 from extremal.workers.shard.worker import Worker
 from extremal.workers.studies.computation import pair_batch
 
@@ -316,8 +318,9 @@ def test_voc_class_is_explained_by_its_most_confident_synset(tmp_path: Path) -> 
     worker = Worker(worker_spec(settings, run, "cpu"))
     (row,) = run.plan().to_pylist()
     logits = worker.network(worker.network.preprocess(Image.open(images / "a.jpg"))[None])[0]
-    (items,) = worker._decode([{**row, "targets": [0, 3, 5]}], [])
+    source = Source(worker.network, open_root(str(images)), run.unit, 0)
+    (items,), _ = decoded(source, [{**row, "targets": [0, 3, 5]}])
     chosen = pair_batch(worker.network, items).targets
     assert chosen.item() == [0, 3, 5][int(logits[[0, 3, 5]].argmax())]
-    (items,) = worker._decode([row], [])
+    (items,), _ = decoded(source, [row])
     assert pair_batch(worker.network, items).targets.item() == int(logits.argmax())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from distributions import Installed
     from playwright.sync_api import Browser
 
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
@@ -41,3 +42,11 @@ def browser() -> Iterator["Browser"]:
 
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> "Installed":
+    """The wheel of this checkout, built and installed as a user has it."""
+    from distributions import Installed
+
+    return Installed.into(tmp_path_factory.mktemp("installed"))

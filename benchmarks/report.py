@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from measure import MB, made_up_plan
 from PIL import Image
 
 from extremal.pipeline.config import build_config
 from extremal.storage import Kind, Run
-from extremal.storage.schema import PLAN, POINTS, SPATIAL
+from extremal.storage.schema import POINTS, SPATIAL
 
 AREAS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 METHODS = ("center", "extremal", "grad_cam", "rise")
@@ -73,24 +74,14 @@ def make_run(out: str, root: str, pairs: int, classes: int, shard_size: int) -> 
 
 
 def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
-    ids = np.random.default_rng(0).integers(0, classes, pairs)
-    columns = {
-        "pair": np.arange(pairs),
-        "image_id": [f"image {i:06d}" for i in range(pairs)],
-        "path": [f"{i:06d}.jpg" for i in range(pairs)],
-        "class_id": ids,
-        "class_name": [f"class {i}" for i in ids],
-        "shard": np.arange(pairs) // shard_size,
-        "batch": np.arange(pairs) // 16,
-        "targets": [[i] for i in ids],
-        "width": [WIDTH] * pairs,
-        "height": [HEIGHT] * pairs,
-        "boxes": [[[50, 40, 300, 200]]] * pairs,
-        "rle": [None] * pairs,
-        "all_difficult": [False] * pairs,
-        "difficult": (np.arange(pairs) % 3 == 0),
-    }
-    return pa.table(columns, schema=PLAN)
+    return made_up_plan(
+        np.random.default_rng(0).integers(0, classes, pairs),
+        shard_size,
+        path=[f"{i:06d}.jpg" for i in range(pairs)],
+        batch=np.arange(pairs) // 16,
+        boxes=[[[50, 40, 300, 200]]] * pairs,
+        difficult=np.arange(pairs) % 3 == 0,
+    )
 
 
 def _spatial(plan: pa.Table, seed: int) -> pa.Table:
@@ -171,9 +162,9 @@ def measure(run: str, report: Path) -> dict[str, float]:
     return {
         "seconds": round(wall, 1),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_mb": round(peak / 1e6, 1),
+        "peak_mb": round(peak / MB, 1),
         "files": len(sizes),
-        "size_mb": round(sum(sizes) / 1e6, 1),
+        "size_mb": round(sum(sizes) / MB, 1),
     }
 
 

@@ -26,7 +26,7 @@ def shared_data() -> Path:
     beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("EXTREMAL_SHARED", beside))
     if not folder.is_dir():
-        pytest.skip("real data not present (see README)")
+        pytest.skip("real data not present (see CONTRIBUTING.md)")
     return folder
 
 

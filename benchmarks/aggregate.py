@@ -35,8 +35,10 @@ import pyarrow.parquet as pq
 from measure import MB, apart, command, made_up_plan, peak_mb, write_json
 
 from extremal.pipeline.aggregates.class_channels import COLUMNS, class_channels
-from extremal.storage import Kind, Run
-from extremal.storage.schema import CHANNEL
+from extremal.storage import Run
+from extremal.storage.errors import RunError
+from extremal.storage.kinds import CHANNEL, PAIR
+from extremal.storage.manifest import Manifest, Model, sealed
 
 # The paper's, as in extremal.workers.config, which would bring torch into the measured processes.
 COUNTS = (1, 5, 10, 20, 25, 35, 40, 50, 60, 70, 80, 90, 100, 150, 200, 250, 300, 350, 400, 450, 528)
@@ -53,19 +55,19 @@ def make_run(out: str, pairs: int, classes: int, shard_size: int) -> None:
     """Make a synthetic channel run, or what is missing of it, in the memory of a shard.
 
     Raises:
-        ConfigMismatch: the directory holds a run of other numbers.
+        RunError: the directory holds a run of other numbers.
     """
     numbers = {"pairs": pairs, "classes": classes, "shard_size": shard_size, "soft": [SOFT, SOFTNESS]}
-    identity = {"config": numbers, "model": {"name": "synthetic"}, "data": {}}
+    manifest = sealed(Manifest("channel", numbers, Model("synthetic")))
     run = Run.find(out)
     if run is None:
         class_ids = np.random.default_rng(0).permutation(np.arange(pairs) % classes)
-        plan = made_up_plan(class_ids, shard_size)
-        run = Run.create(out, {**identity, "kind": Kind.CHANNEL.value}, plan)
-    run.check(identity)
+        run = Run.create(out, manifest, made_up_plan(class_ids, shard_size))
+    if run.manifest != manifest:
+        raise RunError(f"{out} holds a run of other numbers: give another --out.")
     plan = run.plan()
     for shard in run.missing():
-        run.commit(shard, {Kind.CHANNEL: _rows(plan.filter(pc.field("shard") == shard), shard)})
+        run.commit(shard, {CHANNEL: _rows(plan.filter(pc.field("shard") == shard), shard)})
 
 
 def _rows(plan: pa.Table, seed: int) -> pa.Table:
@@ -93,9 +95,10 @@ def _rows(plan: pa.Table, seed: int) -> pa.Table:
         "saliency": numbers(14 * 14),
     }
     columns |= {name: rng.random(n, np.float32) for name in ("score_full", "score_perturbed", "seconds")}
-    rest = [field for field in CHANNEL if field.name not in columns]
+    schema = CHANNEL.schema(PAIR)
+    rest = [field for field in schema if field.name not in columns]
     columns |= {field.name: numbers(a, field.type.value_type.to_pandas_dtype()) for field in rest}
-    return pa.table(columns, schema=CHANNEL)
+    return pa.table(columns, schema=schema)
 
 
 def _lists(rows: npt.NDArray[np.generic]) -> pa.Array:
@@ -118,7 +121,7 @@ def _masks(rng: np.random.Generator, n: int) -> npt.NDArray[np.float16]:
 
 
 def shard_files(out: str) -> list[Path]:
-    return sorted(Path(out, Kind.CHANNEL.value).glob("shard-*.parquet"))
+    return sorted(Path(out, CHANNEL.name).glob("shard-*.parquet"))
 
 
 def raw(out: str) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from extremal.storage.schema import PLAN
+from extremal.storage.kinds import PAIR
 
 if TYPE_CHECKING:  # some of the measured processes do without torch
     import torch
@@ -120,4 +120,4 @@ def made_up_plan(class_ids: "np.ndarray[Any, Any]", shard_size: int, **columns: 
         "all_difficult": [False] * n,
         "difficult": [False] * n,
     }
-    return pa.table(made | columns, schema=PLAN)
+    return pa.table(made | columns, schema=PAIR.plan)

@@ -43,12 +43,21 @@ def measure(network: Network, pairs: int, rounds: int, part: int) -> list[dict[s
 
     def run(methods: Sequence[str]) -> Callable[[], object]:
         def once() -> object:
-            batch = Batch(network, images, range(pairs), targets, range(pairs), 0, layers, few, short, cut)
+            batch = Batch(
+                network=network,
+                images=images,
+                image=range(pairs),
+                targets=targets,
+                seeds=range(pairs),
+                layers=layers,
+                config=few,
+                sections=(short, cut),
+            )
             return attribute(batch, methods)
 
         return once
 
-    sharing = [name for name, method in METHODS.items() if method.recorded]
+    sharing = [name for name, card in METHODS.items() if card.method.recorded]
     works = {name: run([name]) for name in METHODS} | {" + ".join(sharing): run(sharing)}
     times: dict[str, list[float]] = {name: [] for name in works}
     for action in (lambda: bare(network, images), *works.values()):

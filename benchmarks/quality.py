@@ -51,7 +51,7 @@ from torch import Tensor
 
 from extremal.pipeline.aggregates.bootstrap import draw, interval
 from extremal.storage.files import write_bytes
-from extremal.storage.run import diff
+from extremal.storage.manifest import diff
 from extremal.workers import (
     Network,
     SpatialConfig,
@@ -61,7 +61,7 @@ from extremal.workers import (
     spatial_preset,
 )
 from extremal.workers.config import Precision, Preset, with_steps
-from extremal.workers.extremal.area import area_term
+from extremal.workers.extremal.area import area_term, ones_of_area
 from extremal.workers.extremal.masks import mask_family
 from extremal.workers.extremal.perturbation import perturb, pyramid
 from extremal.workers.saliency.fidelity import insertion_deletion
@@ -265,8 +265,8 @@ def measure(
         masks = family.crop(padded)
         binary = (masks >= 0.5).to(masks)
         # As in workers/extremal/spatial.py: the wanted area counts the margin.
-        drawn = padded[0].numel()
-        kept = tuple(drawn - int(drawn * (1 - area)) for area in config.areas)
+        pixels = padded[0].numel()
+        kept = tuple(ones_of_area(area, pixels) for area in config.areas)
         both = torch.cat([masks, binary])
         levels = pyramid(image, spatial_preset("torchray"))
         logits = [

@@ -27,8 +27,9 @@ from measure import MB, made_up_plan
 from PIL import Image
 
 from extremal.pipeline.config import build_config
-from extremal.storage import Kind, Run
-from extremal.storage.schema import POINTS, SPATIAL
+from extremal.storage import Run
+from extremal.storage.kinds import PAIR, POINTS, SPATIAL
+from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
 
 AREAS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 METHODS = ("center", "extremal", "grad_cam", "rise")
@@ -57,20 +58,14 @@ def make_run(out: str, root: str, pairs: int, classes: int, shard_size: int) -> 
     run = Run.find(out)
     if run is None:
         config = build_config({"dataset": {"name": "voc", "root": root}, "network": {"name": "resnet50"}})
-        model = {"name": "resnet50", "weights_sha256": "0" * 64, "resize": SIDE, "crop": None}
-        model |= {"mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bilinear", "antialias": True}
-        manifest = {
-            "config": config.identity(),
-            "model": model,
-            "data": {"pairs": pairs},
-            "kind": Kind.SPATIAL.value,
-            "dataset": {"root": root, "pairs": pairs},
-        }
+        model = Model("resnet50", "0" * 64, resize=SIDE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        data, dataset = Data(pairs=pairs), DatasetRecord(root, pairs=pairs)
+        manifest = Manifest("spatial", config.identity(), model, data, dataset=dataset)
         run = Run.create(out, manifest, _plan(pairs, classes, shard_size))
     plan = run.plan()
     for shard in run.missing():
         part = plan.filter(pc.field("shard") == shard)
-        run.commit(shard, {Kind.SPATIAL: _spatial(part, shard), Kind.POINTS: _points(part, shard)})
+        run.commit(shard, {SPATIAL: _spatial(part, shard), POINTS: _points(part, shard)})
 
 
 def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
@@ -110,9 +105,10 @@ def _spatial(plan: pa.Table, seed: int) -> pa.Table:
         "search_steps": [0] * n,
         "seconds": [1.0] * n,
     }
-    rest = [field.name for field in SPATIAL if field.name not in columns]
+    schema = SPATIAL.schema(PAIR)
+    rest = [field.name for field in schema if field.name not in columns]
     columns |= {name: list(np.sort(11 * rng.random((n, a), np.float32))) for name in rest}
-    return pa.table(columns, schema=SPATIAL)
+    return pa.table(columns, schema=schema)
 
 
 def _points(plan: pa.Table, seed: int) -> pa.Table:
@@ -129,7 +125,8 @@ def _points(plan: pa.Table, seed: int) -> pa.Table:
         **dict.fromkeys(("distance2", "box_distance2", "plain_distance2"), away),
         "energy_inside": rng.random(n, np.float32),
     }
-    return pa.table({field.name: columns[field.name] for field in POINTS}, schema=POINTS)
+    schema = POINTS.schema(PAIR)
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def memory_of_session(leader: int) -> int:

@@ -39,8 +39,9 @@ from extremal.pipeline.datasets.pairs import Dataset
 from extremal.pipeline.driving.driver import Pool, drive
 from extremal.pipeline.plan import Plan, make_plan
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run
-from extremal.storage.schema import SCHEMAS
+from extremal.storage import Run
+from extremal.storage.kinds import PAIR
+from extremal.storage.manifest import Data, Manifest, Model
 from extremal.workers.images import Preprocess
 
 IMAGENET_TRAIN = 1_281_167
@@ -129,8 +130,8 @@ def _config(folder: str) -> RunConfig:
     return build_config(merge(method_trees("fast"), settings))
 
 
-def _manifest(fingerprint: str) -> dict[str, Any]:
-    return {"config": {}, "model": {}, "data": {"fingerprint": fingerprint}, "kind": Kind.SPATIAL.value}
+def _manifest(fingerprint: str) -> Manifest:
+    return Manifest("spatial", {}, Model("none"), Data(fingerprint))
 
 
 def _run_of(folder: str, shards: int, pairs_each: int = 1) -> Run:
@@ -151,8 +152,8 @@ def measure_dispatch(folder: str, pairs: int, shards: int) -> dict[str, float]:
 
 def measure_listing(folder: str, shards: int) -> dict[str, float]:
     run = _run_of(folder, shards)
-    run.commit(0, {run.kind: SCHEMAS[run.kind].empty_table()})
-    first = Path(folder, run.kind.value, "shard-000000.parquet")
+    run.commit(0, {run.kind: run.kind.schema(PAIR).empty_table()})
+    first = Path(folder, run.kind.name, "shard-000000.parquet")
     for shard in range(1, shards):
         first.with_name(f"shard-{shard:06d}.parquet").write_bytes(first.read_bytes())
     start = time.perf_counter()

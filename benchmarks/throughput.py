@@ -28,7 +28,7 @@ from PIL import Image
 from extremal.storage import Run
 from extremal.workers import load_network
 from extremal.workers.config import Precision
-from extremal.workers.extremal.engine import CPU_SLOTS
+from extremal.workers.extremal.slots import CPU_SLOTS
 
 WIDTH, HEIGHT = 500, 375
 

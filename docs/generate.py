@@ -12,6 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import pyarrow as pa
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -22,7 +23,8 @@ import extremal.workers
 import extremal.workers.saliency
 from extremal.jobs.cli.app import app
 from extremal.pipeline.config import RunConfig
-from extremal.storage.schema import PLAN, SCHEMA_VERSION, SCHEMAS
+from extremal.storage.kinds import CHANNEL_OF_LAYER, FAILURES, INVERSION, KINDS, PAIR, POINTS
+from extremal.storage.manifest import SCHEMA_VERSION
 from extremal.workers.config import spatial_preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -197,22 +199,28 @@ def _type(kind: Any) -> str:
 
 def schemas() -> str:
     """Every column of every table of a run."""
-    tables = {
-        "plan.parquet": PLAN,
-        **{f"{kind.value}/*.parquet": schema for kind, schema in SCHEMAS.items()},
-    }
     parts = [
         "# Tables of a run",
-        f"Schema {SCHEMA_VERSION}, made from `storage/schema.py`. `pair` joins the tables.",
-        _plain(inspect.cleandoc(inspect.getmodule(extremal.storage.schema).__doc__ or "")),
+        f"Schema {SCHEMA_VERSION}, made from `storage/kinds/`. `pair` joins the tables.",
+        _plain(inspect.cleandoc(extremal.storage.kinds.__doc__ or "")),
     ]
-    for name, schema in tables.items():
+    for name, schema in tables():
         rows = [
             [f"`{f.name}`", f"`{f.type}`", "yes" if f.nullable else "", _plain(f.metadata[b"doc"].decode())]
             for f in schema
         ]
         parts += [f"## {name}", _table(["column", "type", "null", ""], rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def tables() -> Iterator[tuple[str, pa.Schema]]:
+    """(heading, columns) of every table of a run, by the unit of its plan."""
+    yield "plan.parquet", PAIR.plan
+    for kind in (*KINDS.values(), POINTS, FAILURES):
+        yield f"{kind.name}/*.parquet", kind.schema(PAIR)
+    yield "plan.parquet of channels", CHANNEL_OF_LAYER.plan
+    yield "inversion/*.parquet of channels", INVERSION.schema(CHANNEL_OF_LAYER)
+    yield "failures/*.parquet of channels", FAILURES.schema(CHANNEL_OF_LAYER)
 
 
 # --- Python ---

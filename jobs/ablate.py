@@ -12,8 +12,9 @@ from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import network_arguments, stored_config
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import Folder, open_root
+from extremal.storage.scores import write_scores
 from extremal.workers.networks.cut import split_network
 from extremal.workers.networks.network import load_network
 from extremal.workers.shard.worker import check_weights
@@ -48,7 +49,7 @@ def run_ablation(
     config = stored_config(run, root, weights)
     images = _images(config.dataset.root)
     network = load_network(**network_arguments(config))
-    check_weights(network, run.manifest["model"])
+    check_weights(network, run.manifest.model)
     # In float32 whatever the run's precision: the drops are small differences of large logits.
     network = network.to(_device(device))
     split = split_network(network, config.channel.layer)
@@ -71,12 +72,12 @@ def run_ablation(
     if not found.pairs.num_rows:
         raise RunError(f"No pair of {run.place()} could be ablated; nothing was written.")
     for name, written, hidden in (("ablation", table, ()), ("ablation_pairs", found.pairs, DRAWN)):
-        console.print(f"wrote {run.write_scores(name, written, hidden)}", style="dim", soft_wrap=True)
+        console.print(f"wrote {write_scores(run, name, written, hidden)}", style="dim", soft_wrap=True)
 
 
 def _check(run: Run) -> None:
-    if run.kind != Kind.CHANNEL:
-        raise RunError(f"{run.place()} holds {run.kind.value} results; ablation needs a channel run.")
+    if run.kind != kinds.CHANNEL:
+        raise RunError(f"{run.place()} holds {run.kind.name} results; ablation needs a channel run.")
     if not run.committed():
         raise RunError(f"{run.place()} has no results yet: run it first.")
 

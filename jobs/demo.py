@@ -15,7 +15,7 @@ from extremal.pipeline.aggregates.pointing import Rule
 from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
 from extremal.pipeline.datasets.open import open_dataset
 from extremal.pipeline.driving.driver import Pool, start_ray
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 from extremal.workers.images import decode
 from extremal.workers.networks.shapes_cnn import train_shapes_cnn
 
@@ -55,7 +55,7 @@ def run_demo(out: Path, pairs: int, actors: int | None, console: Console) -> int
     picture = out / "overlays.png"
     save(masks_of_areas(spatial, pairs=range(min(SHOWN, pairs)), root=str(root)), picture)
     console.print(f"\nLook at {picture}. Then try:")
-    image = root / spatial.table(Kind.SPATIAL, ["path"])["path"][0].as_py()
+    image = root / spatial.table(kinds.SPATIAL, ["path"])["path"][0].as_py()
     command = sys.argv[0] if Path(sys.argv[0]).name == "extremal" else "extremal"
     for arguments in (
         f"status {spatial.uri}",

@@ -2,7 +2,7 @@
 
 from extremal.pipeline.errors import ConfigError, DatasetError
 from extremal.storage import RunError
-from extremal.storage.files import PlaceError
+from extremal.storage.errors import PlaceError
 from extremal.workers.errors import ImageError, LayerError, NetworkError
 
 INPUT_ERRORS = (ConfigError, DatasetError, NetworkError, LayerError, RunError, ImageError, PlaceError)

@@ -23,7 +23,7 @@ from extremal.pipeline.events import event
 from extremal.pipeline.prepare import WHOLE_IMAGE, versions
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage.files import printable, write_bytes
-from extremal.storage.run import diff
+from extremal.storage.manifest import diff
 from extremal.workers.images import MAX_INPUT
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.training.batches import ABSENT, IGNORED, PRESENT, Labelled

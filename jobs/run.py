@@ -18,7 +18,7 @@ from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.events import event
 from extremal.pipeline.prepare import prepare, stored_config, versions, worker_spec
 from extremal.pipeline.progress import ProgressReport, shorten
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def retry(
     check_device(pool)
     run = Run.open(uri)
     config = stored_config(run, root, weights, channels)
-    failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+    failed = run.table(kinds.FAILURES, ["pair"]).num_rows
     if not failed:
         console.print(f"no pair of {run.place()} has failed", soft_wrap=True)
         return _conclude(run, Summary(missing=run.missing()), console)
@@ -157,7 +157,7 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     event(log, logging.INFO, "call ended", run=run.place(), **counts, seconds=round(summary.seconds, 1))
     if summary.seconds:
         _print_work(summary, console)
-    failures = run.table(Kind.FAILURES, ["path", "class_name", "stage", "error"])
+    failures = run.table(kinds.FAILURES, ["path", "class_name", "stage", "error"])
     if failures.num_rows:
         console.print(
             f"{failures.num_rows} pairs failed (all in {run.place('failures')}), for example:", soft_wrap=True

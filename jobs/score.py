@@ -11,6 +11,7 @@ from extremal.pipeline.aggregates.ray_tasks import blocks
 from extremal.pipeline.aggregates.scores import scores
 from extremal.pipeline.aggregates.similarity import CLOSEST_COLUMNS, closest_classes, similarity
 from extremal.storage import Run
+from extremal.storage.scores import write_score, write_scores
 
 CLOSEST_SHOWN = 10
 CLASS_COLUMNS = ["class_name", "n", "mean_a_star", "top_channels", "specific_channels"]
@@ -29,7 +30,7 @@ def show_scores(uri: str, rule: Rule, console: Console) -> None:
     for shown in found.shown:
         print_table(shown.table, shown.title, shown.columns, console)
     for name, table in found.tables.items():
-        console.print(f"wrote {run.write_scores(name, table)}", style="dim", soft_wrap=True)
+        console.print(f"wrote {write_scores(run, name, table)}", style="dim", soft_wrap=True)
 
 
 def show_classes(uri: str, top: int, console: Console) -> None:
@@ -43,7 +44,7 @@ def show_classes(uri: str, top: int, console: Console) -> None:
     with blocks() as way:
         table = class_channels(run, top, way)
     print_table(table, f"Channels per class, layer {_layer(run)}", CLASS_COLUMNS, console)
-    written = [f"{run.write_scores('classes', table, hidden=('mean_mask',))} (mean masks: classes.parquet)"]
+    written = [f"{write_scores(run, 'classes', table, hidden=('mean_mask',))} (mean masks: classes.parquet)"]
     written += _similarity(run, table, console)
     for path in written:
         console.print(f"wrote {path}", style="dim", highlight=False, soft_wrap=True, markup=False)
@@ -59,9 +60,9 @@ def _similarity(run: Run, classes: pa.Table, console: Console) -> list[str]:
     closest = closest_classes(found)
     title = f"The closest of {len(found.classes)} classes: cosine of the mean masks less their mean"
     print_table(closest.slice(0, CLOSEST_SHOWN), title, CLOSEST_COLUMNS, console)
-    picture = run.write_score("similarity.png", similarity_map(found))
-    return [run.write_scores("similarity", closest), picture]
+    picture = write_score(run, "similarity.png", similarity_map(found))
+    return [write_scores(run, "similarity", closest), picture]
 
 
 def _layer(run: Run) -> str:
-    return str(run.manifest["config"]["channel"]["layer"])
+    return str(run.manifest.setting("channel", "layer"))

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from extremal.pipeline.progress import shorten
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.verify import verify
 
 RECENT = 50  # commits that the rate is taken from
 
@@ -25,18 +26,18 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
         RunError: there is no run, or it is damaged.
     """
     run = Run.open(uri)
-    config, model = run.manifest["config"], run.manifest["model"]
+    config, model = run.manifest.config, run.manifest.model
     sizes = run.shard_sizes()
     times = run.commit_times()
     missing = [shard for shard in sizes if shard not in times]
     total = sum(sizes.values())
     left = sum(sizes[shard] for shard in missing)
-    stages = Counter(run.table(Kind.FAILURES, ["stage"])["stage"].to_pylist())
+    stages = Counter(run.table(kinds.FAILURES, ["stage"])["stage"].to_pylist())
     failed = ", ".join(f"{count} {stage}" for stage, count in stages.items())
     lines = [
         f"run      {run.place()}",
-        f"what     {_method(config)}, {model['name']} on {config['dataset']['name']}",
-        f"config   {run.manifest['config_hash'][:12]}",
+        f"what     {_method(config)}, {model.name} on {config['dataset']['name']}",
+        f"config   {run.manifest.config_hash[:12]}",
         f"shards   {len(sizes) - len(missing)}/{len(sizes)} committed",
         f"pairs    {total - left}/{total} done, {sum(stages.values())} failed"
         + (f" ({failed})" if failed else ""),
@@ -88,7 +89,7 @@ def _duration(seconds: float) -> str:
 
 
 def _show_damage(run: Run, committed: int, console: Console) -> bool:
-    damaged = list(run.verify())
+    damaged = list(verify(run))
     for line in damaged:
         console.print(f"damaged  {line}", soft_wrap=True)
     console.print(f"verified {committed - len(damaged)}/{committed} committed shards are sound")

@@ -35,7 +35,7 @@ from extremal.pipeline.aggregates.class_channels import (
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 from extremal.storage.folder import Folder
 from extremal.workers.errors import ImageError
 from extremal.workers.extremal.ablation import Ablated, Subject, ablate
@@ -109,7 +109,7 @@ def ablate_run(
     stage = _Stage(network, split, images, Channels(sums, _outputs(run), k), draws)
     found = Ablation(ABLATION_PAIRS.empty_table())
     tables, shards = [found.pairs], run.committed()
-    for shard, table in zip(shards, run.tables(Kind.CHANNEL, _COLUMNS, shards), strict=True):
+    for shard, table in zip(shards, run.tables(kinds.CHANNEL, _COLUMNS, shards), strict=True):
         rows = _rows(table, sums, run.shard_plan(shard).to_pylist())
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
@@ -124,7 +124,7 @@ def ablate_run(
 def _outputs(run: Run) -> dict[ClassKey, set[int]]:
     """The outputs explained of every class."""
     outputs: dict[ClassKey, set[int]] = {}
-    for table in run.tables(Kind.CHANNEL, CLASS):
+    for table in run.tables(kinds.CHANNEL, CLASS):
         for key, target in zip(class_keys(table), table["target"].to_pylist(), strict=True):
             outputs.setdefault(key, set()).add(target)
     return outputs

@@ -16,15 +16,14 @@ from extremal.workers.config import (
     InversionConfig,
     Layers,
     MaskConfig,
-    OcclusionConfig,
     Precision,
     Preset,
-    RiseConfig,
     SaliencyConfig,
     Schedule,
     SpatialConfig,
     spatial_preset,
 )
+from extremal.workers.saliency.methods import CARDS, METHODS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -141,8 +140,9 @@ class RunConfig:
         for section in {"spatial", "channel", "saliency", "inversion"} - self.sections():
             del tree[section]
         if self.method == "saliency":
-            for method in {"rise", "occlusion"} - {*self.saliency.methods}:
-                del tree["saliency"][method]
+            for card in CARDS:
+                if card.settings is not None and card.name not in self.saliency.methods:
+                    del tree["saliency"][card.name]
         return tree
 
     def sections(self) -> set[str]:
@@ -151,14 +151,15 @@ class RunConfig:
             return {"inversion", "channel"}  # of the channel run
         if self.method != "saliency":
             return {self.method}
-        inner = {"extremal": "spatial", "channel": "channel"}
-        return {"saliency", *(inner[name] for name in self.saliency.methods if name in inner)}
+        read = (METHODS[name].reads for name in self.saliency.methods if name in METHODS)
+        return {"saliency", *(section for section in read if section is not None)}
 
 
 # Said here and not in the classes, so that workers do not need pydantic.
 _SECTIONS = (
     RunConfig, DatasetConfig, NetworkConfig, SpatialConfig, ChannelConfig, SaliencyConfig,
-    InversionConfig, MaskConfig, Schedule, Layers, RiseConfig, OcclusionConfig,
+    InversionConfig, MaskConfig, Schedule, Layers,
+    *(card.settings for card in CARDS if card.settings is not None),
 )  # fmt: skip
 for _section in _SECTIONS:
     setattr(_section, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010

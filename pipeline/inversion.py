@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +10,8 @@ import pyarrow as pa
 from extremal.pipeline.aggregates.class_channels import class_channels
 from extremal.pipeline.config import RunConfig
 from extremal.pipeline.errors import ConfigError
-from extremal.storage import Kind, Run, RunError
-from extremal.storage.run import diff
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.manifest import Model, diff
 from extremal.workers.config import InversionConfig
 
 Row = dict[str, Any]
@@ -39,9 +40,9 @@ def open_channels(place: str) -> Run:
     if not place:
         raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
     run = Run.open(place)
-    if run.kind != Kind.CHANNEL:
+    if run.kind != kinds.CHANNEL:
         raise RunError(
-            f"{run.place()} holds {run.kind.value} results; --channels takes one of --method channel."
+            f"{run.place()} holds {run.kind.name} results; --channels takes one of --method channel."
         )
     if missing := len(run.missing()):
         raise RunError(
@@ -50,15 +51,15 @@ def open_channels(place: str) -> Run:
     return run
 
 
-def check_channels(run: Run, config: RunConfig, model: Mapping[str, Any]) -> None:
+def check_channels(run: Run, config: RunConfig, model: Model) -> None:
     """Refuse another network, layer or dataset than the channel run's: its masks would mean nothing.
 
     Raises:
         ConfigError: with one line per differing key.
     """
-    stored, mine = run.manifest["config"], config.identity()
-    before = {"channel": stored["channel"], "dataset": _pairs(stored), "model": run.manifest["model"]}
-    now = {"channel": mine["channel"], "dataset": _pairs(mine), "model": dict(model)}
+    stored, mine = run.manifest.config, config.identity()
+    before = {"channel": stored["channel"], "dataset": _pairs(stored), "model": asdict(run.manifest.model)}
+    now = {"channel": mine["channel"], "dataset": _pairs(mine), "model": asdict(model)}
     if lines := diff(before, now):
         raise ConfigError(
             f"{run.place()} has another network, layer or dataset (its -> yours):\n  "
@@ -92,7 +93,7 @@ def inversion_rows(run: Run, config: InversionConfig, side: int) -> Iterator[Row
 def _channel_rows(run: Run, per_class: int, side: int) -> Iterator[Row]:
     table = class_channels(run, per_class)
     lists = (*table["top_channels"].to_pylist(), *table["specific_channels"].to_pylist())
-    layer = run.manifest["config"]["channel"]["layer"]
+    layer = run.manifest.setting("channel", "layer")
     for channel in sorted({channel for some in lists for channel in some or ()}):
         yield {
             "image_id": f"{layer}:{channel}",
@@ -117,7 +118,7 @@ def mean_cosines(run: Run) -> pa.Table:
     Raises:
         RunError: a shard is damaged.
     """
-    table = run.table(Kind.INVERSION, ["layer", "objective", *_MEANS])
+    table = run.table(kinds.INVERSION, ["layer", "objective", *_MEANS])
     if not table.num_rows:
         return COSINES.empty_table()
     # One run has one layer and one objective.

@@ -18,7 +18,7 @@ from extremal.pipeline.config import RunConfig
 from extremal.pipeline.datasets.pairs import Dataset, Pair
 from extremal.pipeline.datasets.targets import class_targets
 from extremal.storage.folder import Folder, open_root
-from extremal.storage.schema import PLAN
+from extremal.storage.kinds import PAIR
 from extremal.workers.images import Preprocess, image_size
 
 LARGEST = 2**31 - 1
@@ -32,7 +32,7 @@ class Plan:
     """A plan and what was left out of it.
 
     Attributes:
-        table: rows of `extremal.storage.schema.PLAN`.
+        table: rows of the unit's plan.
         shards: number of shards.
         excluded: pairs per class that no output of the network stands for.
         fingerprint: SHA-256 of the pairs, independent of shards and batches.
@@ -55,7 +55,7 @@ class _Layout:
         self._batch, self._shard_size = batch, shard_size
         self._open: dict[object, list[Row]] = {}
         self._rows: list[Row] = []
-        self._tables = [PLAN.empty_table()]
+        self._tables = [PAIR.plan.empty_table()]
         self._pairs = self._batches = self._shard = self._filled = 0
 
     def add(self, shape: object, row: Row) -> None:
@@ -86,7 +86,7 @@ class _Layout:
             self._flush()
 
     def _flush(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._rows, schema=PLAN))
+        self._tables.append(pa.Table.from_pylist(self._rows, schema=PAIR.plan))
         self._rows = []
 
 

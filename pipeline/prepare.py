@@ -4,7 +4,7 @@ import logging
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,18 @@ from extremal.pipeline.datasets.open import Dataset, open_dataset, unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.inversion import check_channels, inversion_rows, open_channels
 from extremal.pipeline.plan import Plan, lay_out, make_plan
-from extremal.storage import Kind, Run
+from extremal.storage import ConfigMismatch, Manifest, Run
 from extremal.storage.files import HIDDEN, printable
 from extremal.storage.folder import open_root
+from extremal.storage.manifest import Data, DatasetRecord, Model, canonical, diff
+from extremal.storage.verify import sweep
 from extremal.workers.config import InversionConfig
 from extremal.workers.images import MAX_INPUT
 from extremal.workers.networks.cut import split_network
 from extremal.workers.networks.network import Network, load_network
-from extremal.workers.saliency import METHODS, check_methods
+from extremal.workers.saliency.check import check_methods
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.methods import METHODS
 from extremal.workers.shard.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -78,15 +81,11 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
     source = _inverted(config, network, model) if inverts else _explained(config, network)
     plan = source.plan
     # The pairs belong to the identity: a list that changed since would not fit the committed shards.
-    identity = {
-        "config": config.identity(),
-        "model": model,
-        "data": {"fingerprint": plan.fingerprint, "pairs": plan.table.num_rows} | source.identity,
-    }
+    data = Data(plan.fingerprint, plan.table.num_rows, **source.identity)
     existing = Run.find(out)
     if existing is not None:
-        existing.check(identity)
-        for path in existing.sweep():
+        check_identity(existing, config.identity(), model, data)
+        for path in sweep(existing):
             log.warning("%s was cut off; deleted, its shard will be computed again", path)
         _warn_versions(existing)
         return existing, True
@@ -99,22 +98,40 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         log.warning("%d pairs of class %s are left out: the network has no output for it", count, name)
     if not inverts:  # the channel run has shown it its images
         _try_shape(network, plan.table)
-    manifest = {
-        **identity,
-        "kind": Kind(config.method).value,
-        "rows_per_pair": len(config.saliency.methods) if config.method == "saliency" else 1,
-        "dataset": {
-            "root": printable(source.root),
-            "classes": list(source.classes),
-            "pairs": plan.table.num_rows,
-            "shards": plan.shards,
-            "excluded": plan.excluded,
-        },
-        "weights": config.network.weights and printable(config.network.weights),
-        "versions": versions(),
-        **source.manifest,
-    }
+    manifest = Manifest(
+        study=config.method,
+        config=config.identity(),
+        model=model,
+        data=data,
+        rows_per_unit=len(config.saliency.methods) if config.method == "saliency" else 1,
+        dataset=DatasetRecord(
+            printable(source.root), tuple(source.classes), plan.table.num_rows, plan.shards, plan.excluded
+        ),
+        weights=config.network.weights and printable(config.network.weights),
+        versions=versions(),
+        channels=source.manifest.get("channels", ""),
+    )
     return Run.create(out, manifest, plan.table), False
+
+
+def check_identity(run: Run, config: dict[str, Any], model: Model, data: Data) -> None:
+    """Refuse to continue a run with another identity.
+
+    Raises:
+        ConfigMismatch: with one line per differing key.
+    """
+    stored = {
+        "config": run.manifest.config,
+        "model": asdict(run.manifest.model),
+        "data": asdict(run.manifest.data),
+    }
+    mine = canonical({"config": config, "model": asdict(model), "data": asdict(data)})
+    if lines := diff(canonical(stored), mine):
+        raise ConfigMismatch(
+            f"{run.place()} holds a run with another configuration (stored -> yours):\n  "
+            + "\n  ".join(lines)
+            + "\nRepeat the stored options to resume it, or choose another --out."
+        )
 
 
 def _with_layers(config: RunConfig, network: Network) -> RunConfig:
@@ -150,7 +167,7 @@ def _explained(config: RunConfig, network: Network) -> _Source:
     return _Source(plan, dataset.root, dataset.classes)
 
 
-def _inverted(config: RunConfig, network: Network, model: dict[str, Any]) -> _Source:
+def _inverted(config: RunConfig, network: Network, model: Model) -> _Source:
     """The pairs or channels of a channel run. Where that lies is no identity, what it is is one."""
     channels = open_channels(config.inversion.channels)
     check_channels(channels, config, model)
@@ -162,8 +179,8 @@ def _inverted(config: RunConfig, network: Network, model: dict[str, Any]) -> _So
     return _Source(
         plan,
         open_root(config.dataset.root).root,
-        channels.manifest["dataset"]["classes"],
-        {"channels": channels.manifest["config_hash"]},
+        channels.manifest.dataset.classes,
+        {"channels": channels.manifest.config_hash},
         {"channels": channels.place()},
     )
 
@@ -212,7 +229,7 @@ def check_names(methods: Sequence[str]) -> None:
 
 def _warn_versions(run: Run) -> None:
     for package, now in versions().items():
-        before = run.manifest.get("versions", {}).get(package)
+        before = run.manifest.versions.get(package)
         if before != now:
             log.warning("the run began with %s %s, this is %s: last bits may differ", package, before, now)
 
@@ -227,8 +244,8 @@ def stored_config(run: Run, root: str | None, weights: str | None, channels: str
     Raises:
         ConfigError: run.json holds no configuration of this version, or a place without its credentials.
     """
-    root, weights = root or run.manifest["dataset"]["root"], weights or run.manifest["weights"]
-    channels = channels or run.manifest.get("channels", "")
+    root, weights = root or run.manifest.dataset.root, weights or run.manifest.weights
+    channels = channels or run.manifest.channels
     for flag, place in (("--root", root), ("--weights", weights), ("--channels", channels)):
         if place and HIDDEN in place:
             raise ConfigError(f"{place} was given with credentials, which no run stores: give {flag} again.")
@@ -237,7 +254,7 @@ def stored_config(run: Run, root: str | None, weights: str | None, channels: str
         "network": {"weights": weights},
         "inversion": {"channels": channels},
     }
-    return build_config(merge(run.manifest["config"], there))
+    return build_config(merge(run.manifest.config, there))
 
 
 def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_share: float = 1.0) -> WorkerSpec:
@@ -260,20 +277,20 @@ def worker_spec(config: RunConfig, run: Run, device: str | None = None, gpu_shar
     )
 
 
-def _model(network: Network) -> dict[str, Any]:
+def _model(network: Network) -> Model:
     preprocess = network.preprocess
-    return {
-        "name": network.name,
-        "weights_sha256": network.fingerprint,
-        "original_sha256": network.original.fingerprint,
-        "randomized": list(network.randomized),
-        "resize": preprocess.resize,
-        "crop": preprocess.crop,
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
-        "interpolation": preprocess.interpolation,
-        "antialias": preprocess.antialias,
-    }
+    return Model(
+        network.name,
+        network.fingerprint,
+        network.original.fingerprint,
+        tuple(network.randomized),
+        preprocess.resize,
+        preprocess.crop,
+        preprocess.mean,
+        preprocess.std,
+        preprocess.interpolation,
+        preprocess.antialias,
+    )
 
 
 def _try_shape(network: Network, table: pa.Table) -> None:

@@ -39,7 +39,7 @@ def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
 
 def mask_config(run: Run) -> MaskConfig:
     """The mask family of a spatial run."""
-    return _ADAPTER.validate_python(run.manifest["config"]["spatial"]).mask
+    return _ADAPTER.validate_python(run.manifest.setting("spatial")).mask
 
 
 def cell_shape(shape: tuple[int, int], config: MaskConfig) -> tuple[int, int]:

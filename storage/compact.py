@@ -5,9 +5,10 @@ from contextlib import suppress
 
 import pyarrow as pa
 
+from extremal.storage.errors import RunError
 from extremal.storage.files import list_files, remove, write_bytes
-from extremal.storage.run import Run, RunError, parquet_bytes
-from extremal.storage.schema import SCHEMAS, Kind
+from extremal.storage.kinds import Kind
+from extremal.storage.run import Run, parquet_bytes
 
 PART_BYTES = 256 * 1024**2  # of Arrow memory; a file is compressed to less
 GROUP_ROWS = 1024
@@ -26,8 +27,8 @@ def compact(run: Run) -> Iterator[str]:
             f"{len(missing)} shards of {run.place()} are missing. "
             "Repeat its `extremal run` command until it is complete, then compact."
         )
-    for kind in (run.kind, Kind.POINTS, Kind.FAILURES):
-        folder = f"{run.root}/compact/{kind.value}"
+    for kind in run.kinds:
+        folder = f"{run.root}/compact/{kind.name}"
         whole = False
         try:
             run.filesystem.create_dir(folder, recursive=True)
@@ -53,7 +54,7 @@ def _empty(run: Run, folder: str) -> None:
 
 def _parts(run: Run, kind: Kind) -> Iterator[pa.Table]:
     """Tables of about PART_BYTES; one without rows if there are none."""
-    waiting, size = [SCHEMAS[kind].empty_table()], 0
+    waiting, size = [run.schema(kind).empty_table()], 0
     for table in run.tables(kind):
         if size and size + table.nbytes > PART_BYTES:
             yield pa.concat_tables(waiting)

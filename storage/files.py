@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from extremal.storage.errors import PlaceError
+
 STALE_TEMP_S = 24 * 3600
 
 # A store that is gone must become an error: pyarrow's own defaults try GCS for 15 minutes, and S3 either
@@ -21,10 +23,6 @@ CONNECT_S = 10.0
 REQUEST_S = 30.0  # without a byte
 ATTEMPTS = 5
 GCS_RETRY_S = 60
-
-
-class PlaceError(ValueError):
-    """A URI that names no place; the message holds no secrets."""
 
 
 def _flag(value: str) -> bool:

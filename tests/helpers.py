@@ -6,8 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from extremal.storage import Kind, Run
-from extremal.storage.schema import PLAN, SCHEMAS
+from extremal.storage import Manifest, Run
+from extremal.storage.kinds import PAIR, Kind
+from extremal.storage.manifest import Model
 
 Row = dict[str, Any]
 
@@ -32,23 +33,23 @@ def row(schema: pa.Schema, **values: Any) -> Row:
 
 def rows(kind: Kind, *values: Mapping[str, Any]) -> pa.Table:
     """Table of a kind, one row per mapping of values."""
-    return pa.Table.from_pylist([row(SCHEMAS[kind], **v) for v in values], schema=SCHEMAS[kind])
+    return pa.Table.from_pylist([row(kind.schema(PAIR), **v) for v in values], schema=kind.schema(PAIR))
 
 
 def plan(shards: Sequence[int]) -> pa.Table:
     """A plan of len(shards) pairs, pair i in shard shards[i]."""
     return pa.Table.from_pylist(
         [
-            row(PLAN, pair=i, image_id=f"image{i}", shard=shard, boxes=[[0, 0, i, i]], targets=[i])
+            row(PAIR.plan, pair=i, image_id=f"image{i}", shard=shard, boxes=[[0, 0, i, i]], targets=[i])
             for i, shard in enumerate(shards)
         ],
-        schema=PLAN,
+        schema=PAIR.plan,
     )
 
 
-def manifest(kind: Kind, **config: Any) -> dict[str, Any]:
+def manifest(kind: Kind, **config: Any) -> Manifest:
     """A manifest whose identity is the given config and a fixed model."""
-    return {"config": config, "model": {"name": "toy", "sha256": "00"}, "data": {}, "kind": kind.value}
+    return Manifest(kind.name, config, Model("toy"))
 
 
 def make_run(

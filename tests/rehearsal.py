@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from extremal.storage import Kind, Run
-from extremal.storage.schema import SCHEMAS
+from extremal.storage import Run, kinds
+from extremal.storage.kinds import PAIR
 
 # Workers cannot import from the folder of the tests.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -78,12 +78,12 @@ class RehearsalActor:
         sleep = self._orders / "sleep"
         time.sleep(float(sleep.read_text()) if sleep.exists() else 0)
         yield Report(pairs.num_rows, pairs.num_rows)
-        names = SCHEMAS[Kind.FAILURES].names
+        names = kinds.FAILURES.schema(PAIR).names
         row = {"stage": "rehearsal", "error_type": "", "error": ""}
         found = [{name: pair.get(name, row.get(name)) for name in names} for pair in pairs.to_pylist()]
-        failures = pa.Table.from_pylist(found, schema=SCHEMAS[Kind.FAILURES])
+        failures = pa.Table.from_pylist(found, schema=kinds.FAILURES.schema(PAIR))
         self._run.commit(
-            shard, {Kind.FAILURES: failures, self._run.kind: SCHEMAS[self._run.kind].empty_table()}
+            shard, {kinds.FAILURES: failures, self._run.kind: self._run.kind.schema(PAIR).empty_table()}
         )
         yield Report(0, 0)
 

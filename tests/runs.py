@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
 from extremal.pipeline.prepare import prepare, worker_spec
-from extremal.storage import Kind, Run
+from extremal.storage import Run
+from extremal.storage.kinds import Kind
 from extremal.workers.shard.worker import Worker
 
 SETTINGS: dict[str, Any] = {

@@ -16,7 +16,8 @@ from runs import compute, timeless
 
 from extremal.jobs.options import assemble
 from extremal.pipeline.datasets.shapes import make_shapes
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.verify import verify
 
 KILLS = int(os.environ.get("EXTREMAL_CHAOS_KILLS", "3"))
 PAIRS = 4 * KILLS + 8  # two shards for each kill, since something must have been done in between
@@ -59,7 +60,7 @@ def test_a_run_killed_at_random_ends_as_an_undisturbed_one(tmp_path: Path) -> No
     assert killed["actor"] >= 1
     chaos = Run.open(str(out))
     calm = compute(assemble(tmp_path / "chaos.toml", None, {}, "cpu"), tmp_path / "calm")
-    assert chaos.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
-    assert list(chaos.verify()) == []
-    for kind in (Kind.SPATIAL, Kind.POINTS, Kind.FAILURES):
+    assert chaos.table(kinds.SPATIAL, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
+    assert list(verify(chaos)) == []
+    for kind in (kinds.SPATIAL, kinds.POINTS, kinds.FAILURES):
         assert timeless(chaos, kind).equals(timeless(calm, kind)), "every byte but the timings"

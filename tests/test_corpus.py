@@ -21,7 +21,7 @@ from extremal.pipeline.config import RunConfig, build_config, merge, method_tree
 from extremal.pipeline.datasets.shapes import SHAPES
 from extremal.pipeline.errors import ConfigError, DatasetError
 from extremal.pipeline.prepare import prepare, worker_spec
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.workers import load_network
 from extremal.workers.errors import NetworkError
 from extremal.workers.networks.shapes_cnn import shapes_cnn
@@ -68,7 +68,7 @@ def found_in(run: Run) -> Found:
     found = Found()
     for row in run.table(run.kind).to_pylist():
         found.results.setdefault(row["path"], []).append(row)
-    for row in run.table(Kind.FAILURES).to_pylist():
+    for row in run.table(kinds.FAILURES).to_pylist():
         found.failures.setdefault(row["path"], []).append((row["stage"], row["error"]))
     planned = run.plan(["pair"]).num_rows
     assert planned == sum(map(len, found.results.values())) + sum(map(len, found.failures.values()))

@@ -8,6 +8,31 @@ implementation, `paper` the text. Where the paper is silent
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from extremal.workers.saliency.config import SaliencyConfig
+from extremal.workers.saliency.settings import Layers, OcclusionConfig, RiseConfig
+
+__all__ = [
+    "ChannelConfig",
+    "Game",
+    "InversionConfig",
+    "Jitter",
+    "Kernel",
+    "Layers",
+    "MaskConfig",
+    "Objective",
+    "OcclusionConfig",
+    "Parameterization",
+    "Precision",
+    "Preset",
+    "RiseConfig",
+    "SaliencyConfig",
+    "Schedule",
+    "SpatialConfig",
+    "default_counts",
+    "spatial_preset",
+    "with_steps",
+]
+
 Game = Literal["preserve", "delete", "hybrid"]
 Kernel = Literal["torchray", "paper"]
 Preset = Literal["fast", "torchray", "paper"]
@@ -26,22 +51,19 @@ PAPER_CHANNELS = 528
 
 @dataclass(frozen=True)
 class Schedule:
-    """Gradient ascent with momentum, and the weight lambda of the area term along it.
+    """Gradient ascent with momentum, and the weight lambda of the penalty along it.
 
     Attributes:
         steps: evaluations of the objective; the last one is not followed by an update.
         lr: learning rate, at the start.
         momentum, dampening: of stochastic gradient descent; momentum is Adam's first beta.
-        weight: lambda, in logits per mean squared mask difference.
+        weight: lambda, in units of the reward per unit of the penalty.
         weight_rule: `growing` weight * growth**t; `doubling` weight doubled at 1/3 and 2/3 of the steps;
             `ramp` from 0 to weight over the first ramp steps; `geometric` from weight to final.
         growth: of a growing weight. ramp: steps of a ramp. final: end of a geometric weight.
         hold: part of the steps, at the end, in which a geometric weight stays final and lr decays.
         decay: fraction of lr left at the end of `hold`, linearly.
         optimizer: sgd or adam. second: Adam's second beta.
-        settle: a problem ends early once its reward has changed by less than this fraction (of at least
-            one logit), and its area term by less than this, in `check` iterations; 0 = never.
-        check: iterations between two looks.
     """
 
     steps: int
@@ -57,8 +79,6 @@ class Schedule:
     second: float = 0.99
     hold: float = 0.0
     decay: float = 1.0
-    settle: float = 0.0
-    check: int = 10
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -71,8 +91,6 @@ class Schedule:
             raise ValueError("hold must be in [0, 1) and decay in [0, 1]")
         if self.weight_rule == "geometric" and not (self.weight > 0 and self.final > 0):
             raise ValueError("a geometric weight must be positive at both ends: weight and final")
-        if self.settle < 0 or self.check < 1:
-            raise ValueError("settle must not be negative and check at least 1")
 
     def lr_at(self, step: int) -> float:
         """Learning rate at an iteration, counted from 0."""
@@ -188,89 +206,6 @@ class ChannelConfig:
         counts = self.counts
         if counts and (list(counts) != sorted(set(counts)) or counts[0] < 1):
             raise ValueError(f"counts must be ascending positive integers, not {list(counts)}")
-
-
-@dataclass(frozen=True)
-class RiseConfig:
-    """RISE (Petsiuk et al., 2018): random masks of cells, weighted by the score under them.
-
-    Attributes:
-        masks: how many. cells: along each side. keep: probability of a cell to be kept.
-    """
-
-    masks: int = 8000
-    cells: int = 7
-    keep: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.masks < 1 or self.cells < 1 or not 0 < self.keep < 1:
-            raise ValueError("rise masks and cells must be at least 1, keep between 0 and 1")
-        if self.masks * self.cells**2 > 2**28:
-            raise ValueError(f"rise: {self.masks} masks of {self.cells}x{self.cells} cells are too many")
-
-
-@dataclass(frozen=True)
-class OcclusionConfig:
-    """Occlusion: the drop of the logit under a sliding square of the mean colour.
-
-    Attributes:
-        window: side of the square, pixels of the input. stride: pixels between two places of it.
-    """
-
-    window: int = 48
-    stride: int = 16
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.stride <= self.window <= 2**16:
-            raise ValueError("occlusion stride must be at least 1 and at most the window, that at most 65536")
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Where the methods read a network: dotted names of layers.
-
-    Attributes:
-        cam: the last layer with space: Grad-CAM, linear approximation, NormGrad.
-        excitation: where excitation backpropagation is read (MWP, cMWP).
-        contrast: where cMWP subtracts the signal of all other classes.
-        classifier: the layer whose weights change sign for the contrast.
-    """
-
-    cam: str | None = None
-    excitation: str | None = None
-    contrast: str | None = None
-    classifier: str | None = None
-
-
-@dataclass(frozen=True)
-class SaliencyConfig:
-    """Saliency methods compared on the same pairs.
-
-    Attributes:
-        methods: names from `workers.saliency.METHODS`. The center is pointed at in every run: naming it
-            changes nothing.
-        layers: None in a field = what the table says of the architecture.
-        maps: side of the stored map, cells, for the longer side of the input; 0 = store none.
-        fidelity: pixels per step of insertion and deletion (docs/fidelity.md); 0 = do not measure them.
-    """
-
-    methods: tuple[str, ...] = ("gradient", "grad_cam")
-    layers: Layers = Layers()
-    rise: RiseConfig = RiseConfig()
-    occlusion: OcclusionConfig = OcclusionConfig()
-    maps: int = 0
-    fidelity: int = 0
-
-    def __post_init__(self) -> None:
-        # Sorted: the order of names decides nothing, and must not tell two runs apart.
-        names = sorted(name for name in self.methods if name != "center")
-        object.__setattr__(self, "methods", tuple(names))
-        if not self.methods:
-            raise ValueError("methods must name one besides the center, which is in every run")
-        if len(set(self.methods)) != len(self.methods):
-            raise ValueError("methods must be named once each")
-        if self.maps < 0 or self.fidelity < 0:
-            raise ValueError("maps and fidelity must not be negative")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from extremal.jobs.figures.drawing import displayed
 from extremal.jobs.report.joined_run import checked_root, preprocess_of
 from extremal.pipeline.datasets.pairs import list_or_none
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.storage.files import HIDDEN
 from extremal.storage.folder import open_root
+from extremal.storage.kinds import Kind
 from extremal.workers.errors import ImageError
 from extremal.workers.images import load
 
@@ -51,9 +52,9 @@ class Material:
         kinds = [run.kind for run in opened]
         for kind in needed:
             if kind not in kinds:
-                there = ", ".join(f"{run.place()} ({run.kind.value})" for run in opened)
+                there = ", ".join(f"{run.place()} ({run.kind.name})" for run in opened)
                 raise RunError(
-                    f"This figure needs a run of kind {kind.value}; given: {there or 'none'}. Add one."
+                    f"This figure needs a run of kind {kind.name}; given: {there or 'none'}. Add one."
                 )
         return cls(opened, None if root is None else checked_root(str(root)))
 
@@ -104,7 +105,7 @@ class Material:
             Absent: it has no result.
             RunError: a shard is damaged.
         """
-        found, reason = [], f"no {kind.value} run was given"
+        found, reason = [], f"no {kind.name} run was given"
         for run in self.of_kind(kind):
             try:
                 found += [(run, row) for row in results(run, pair)]
@@ -135,7 +136,7 @@ class Material:
         return picture
 
     def _root(self, run: Run) -> str:
-        root = self.root or str(run.manifest["dataset"]["root"])
+        root = self.root or str(run.manifest.dataset.root)
         if HIDDEN in root:
             raise RunError(f"{root} was given with credentials, which no run stores: give --root again.")
         return root
@@ -170,7 +171,7 @@ def results(run: Run, pair: Row) -> list[Row]:
     found = table.filter(pc.equal(table["pair"], number))
     if found.num_rows:
         return _rows(found)
-    failures = run.shard_table(shard, Kind.FAILURES)
+    failures = run.shard_table(shard, kinds.FAILURES)
     for row in _rows(failures.filter(pc.equal(failures["pair"], number))):
         raise Absent(f"failed ({row['stage']}): {row['error']}")
     raise Absent(f"without a result in {run.place()}")

@@ -52,7 +52,7 @@ from extremal.jobs.figures.panels import (
 from extremal.jobs.report.joined_run import subject_of
 from extremal.pipeline.aggregates.class_channels import CLASS, class_channels, class_keys
 from extremal.pipeline.aggregates.exemplars import exemplars
-from extremal.storage import Kind, RunError
+from extremal.storage import RunError, kinds
 
 Chosen = Sequence[int | str] | None
 
@@ -64,7 +64,7 @@ def masks_of_areas(
     runs: Runs, pairs: Chosen = None, classes: Chosen = None, root: str | None = None
 ) -> Figure:
     """Each image with its extremal masks over areas, that of a* framed (Figure 1). Needs a spatial run."""
-    material = Material.of(runs, root, Kind.SPATIAL)
+    material = Material.of(runs, root, kinds.SPATIAL)
     return sheet([_all_masks(sweep) for sweep in _sweeps(material, pairs, classes)])
 
 
@@ -77,10 +77,10 @@ def compare_methods(
     """
     material = Material.of(runs, root)
     columns: dict[str, Callable[[Row], Panel]] = {}
-    if material.of_kind(Kind.SPATIAL):
+    if material.of_kind(kinds.SPATIAL):
         columns["extremal"] = partial(extremal_panel, material)
-    for run in material.of_kind(Kind.SALIENCY):
-        for method in run.manifest["config"]["saliency"]["methods"]:
+    for run in material.of_kind(kinds.SALIENCY):
+        for method in run.manifest.setting("saliency", "methods"):
             columns.setdefault(method, partial(map_panel, material, method))
     if not columns:
         raise RunError("This figure needs a spatial run or one of saliency methods. Add one.")
@@ -96,7 +96,7 @@ def score_curve(runs: Runs, pairs: Chosen = None, classes: Chosen = None, root: 
 
     Needs a spatial run. A thin line leads from each mask to its score.
     """
-    material = Material.of(runs, root, Kind.SPATIAL)
+    material = Material.of(runs, root, kinds.SPATIAL)
     return _two_storeys(_sweeps(material, pairs, classes), 3.0, _draw_porcupine)
 
 
@@ -106,7 +106,7 @@ def area_growth(runs: Runs, pairs: Chosen = None, classes: Chosen = None, root: 
     Needs a spatial run. The numbers at the bars are not cut. Where the whole image's logit is not positive
     the quotient has no meaning, and there are no bars.
     """
-    material = Material.of(runs, root, Kind.SPATIAL)
+    material = Material.of(runs, root, kinds.SPATIAL)
     return _two_storeys(_sweeps(material, pairs, classes), 0.9, _draw_growth)
 
 
@@ -114,13 +114,13 @@ def channel_curve(
     runs: Runs, pairs: Chosen = None, classes: Chosen = None, root: str | None = None
 ) -> Figure:
     """Score against the number of channels, with the saliency of eq. 11 (Figure 8). Needs a channel run."""
-    material = Material.of(runs, root, Kind.CHANNEL)
+    material = Material.of(runs, root, kinds.CHANNEL)
     chosen = material.pairs(pairs, classes)
     figure = new_figure(SIDE * 4.5, (SIDE + 0.5) * len(chosen))
     axes = figure.subplots(len(chosen), 3, squeeze=False, width_ratios=[1, 1, 2.5])
     for axes_row, pair in zip(axes, chosen, strict=True):
         try:
-            run, row = material.rows(Kind.CHANNEL, pair)[0]
+            run, row = material.rows(kinds.CHANNEL, pair)[0]
         except Absent as absent:
             draw_row(axes_row, [Panel(name_of(pair), note=str(absent))])
             continue
@@ -138,7 +138,7 @@ def inversion_difference(
     12), and the Euclidean distance of the two pictures' colours. Needs an inversion run, and for the saliency
     a channel run.
     """
-    material = Material.of(runs, root, Kind.INVERSION)
+    material = Material.of(runs, root, kinds.INVERSION)
     return sheet(
         [
             [*seen_panels(material, pair), *inversion_panels(material, pair)]
@@ -153,8 +153,8 @@ def channels_of_classes(runs: Runs, classes: Chosen = None, root: str | None = N
 
     Needs a channel run, and for the inversions an inversion run of channels.
     """
-    material = Material.of(runs, root, Kind.CHANNEL)
-    run = material.of_kind(Kind.CHANNEL)[0]
+    material = Material.of(runs, root, kinds.CHANNEL)
+    run = material.of_kind(kinds.CHANNEL)[0]
     table = {(row["class_id"], row["class_name"]): row for row in class_channels(run, 1).to_pylist()}
     keys = list(table)[:SHOWN] if classes is None else choose(list(table), classes)
     if not keys:
@@ -181,13 +181,13 @@ def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None =
     largest of the class's mean mask and the most specific one; they need a channel run and its inversions of
     channels, and are left out without one.
     """
-    material = Material.of(runs, root, Kind.INVERSION)
-    of_pairs = [run for run in material.of_kind(Kind.INVERSION) if subject_of(run) == "pairs"]
+    material = Material.of(runs, root, kinds.INVERSION)
+    of_pairs = [run for run in material.of_kind(kinds.INVERSION) if subject_of(run) == "pairs"]
     if not of_pairs:
         raise RunError("This figure needs inversions of pairs: add a run of --method inversion.")
     shown = Material((of_pairs[0],), material.root)
     members: dict[ClassKey, list[int]] = {}
-    for table in of_pairs[0].tables(Kind.INVERSION, ["pair", *CLASS]):
+    for table in of_pairs[0].tables(kinds.INVERSION, ["pair", *CLASS]):
         for key, pair in zip(class_keys(table), table["pair"].to_pylist(), strict=True):
             members.setdefault(key, []).append(pair)
     keys = sorted(members) if classes is None else choose(sorted(members), classes)
@@ -210,7 +210,7 @@ def inversions_of_classes(runs: Runs, classes: Chosen = None, root: str | None =
 def _channels_by_class(material: Material) -> dict[ClassKey, list[Panel]]:
     """Inversions of the largest and of the most specific channel of each class of the first channel run."""
     found: dict[ClassKey, list[Panel]] = {}
-    for run in material.of_kind(Kind.CHANNEL)[:1]:
+    for run in material.of_kind(kinds.CHANNEL)[:1]:
         for row in class_channels(run, 1).to_pylist():
             first = {kind: (row[f"{kind}_channels"] or [None])[0] for kind in ("top", "specific")}
             found[row["class_id"], row["class_name"]] = [

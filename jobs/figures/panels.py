@@ -12,7 +12,7 @@ from extremal.jobs.figures.chosen import Absent, Material, Row
 from extremal.jobs.figures.drawing import Curves, Panel, heat, overlay, plain
 from extremal.jobs.report.joined_run import belongs
 from extremal.pipeline.stored_masks import draw_masks
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 from extremal.workers.errors import ImageError
 from extremal.workers.images import decode
 
@@ -64,7 +64,7 @@ def sweep_of(material: Material, pair: Row) -> Sweep:
     Raises:
         Absent: there are none.
     """
-    run, row = material.rows(Kind.SPATIAL, pair)[0]
+    run, row = material.rows(kinds.SPATIAL, pair)[0]
     title = f"{name_of(row)}: {row['score_full']:.1f}"
     image = image_panel(material, run, row, title, row["input_shape"])
     ground = ground_of(image, *row["input_shape"])
@@ -108,7 +108,7 @@ def map_panel(material: Material, method: str, pair: Row) -> Panel:
     Raises:
         Absent: there is none.
     """
-    found = [(run, row) for run, row in material.rows(Kind.SALIENCY, pair) if row["method"] == method]
+    found = [(run, row) for run, row in material.rows(kinds.SALIENCY, pair) if row["method"] == method]
     if not found:
         raise Absent("not computed for this pair")
     run, row = found[0]
@@ -147,7 +147,7 @@ def spatial_curves(row: Row) -> Curves:
 def seen_panels(material: Material, pair: Row) -> list[Panel]:
     """The image of a pair and its channel saliency."""
     try:
-        return channel_panels(material, *material.rows(Kind.CHANNEL, pair)[0])
+        return channel_panels(material, *material.rows(kinds.CHANNEL, pair)[0])
     except Absent as absent:
         image = image_panel(material, material.runs[0], pair, name_of(pair))
         return [image, Panel("saliency", note=str(absent))]
@@ -156,7 +156,7 @@ def seen_panels(material: Material, pair: Row) -> list[Panel]:
 def inversion_panels(material: Material, pair: Row) -> list[Panel]:
     """The inversions of the whole and of the masked activations, and where they differ."""
     try:
-        _, row = material.rows(Kind.INVERSION, pair)[0]
+        _, row = material.rows(kinds.INVERSION, pair)[0]
         whole = _png(row["image"])
         masked = _png(row["image_masked"])
     except Absent as absent:
@@ -177,7 +177,7 @@ def inverted(material: Material, pair: Row) -> Panel:
     Raises:
         Absent: there is none.
     """
-    _, row = material.rows(Kind.INVERSION, pair)[0]
+    _, row = material.rows(kinds.INVERSION, pair)[0]
     return Panel(f"{name_of(row)}: cosine {row['cosine']:.2f}", _png(row["image"]))
 
 
@@ -187,12 +187,12 @@ def visualized(material: Material, channels: Run, channel: int, before: str = ""
     Raises:
         Absent: no run has it.
     """
-    for run in (run for run in material.of_kind(Kind.INVERSION) if belongs(run, channels)):
+    for run in (run for run in material.of_kind(kinds.INVERSION) if belongs(run, channels)):
         for shard in run.committed():  # the pictures, which are large, are read of one shard alone
-            for table in run.tables(Kind.INVERSION, ["channel"], [shard]):
+            for table in run.tables(kinds.INVERSION, ["channel"], [shard]):
                 if channel in (there := table["channel"].to_pylist()):
                     place = there.index(channel)
-                    image = run.shard_table(shard, Kind.INVERSION)["image"][place].as_py()
+                    image = run.shard_table(shard, kinds.INVERSION)["image"][place].as_py()
                     return Panel(f"{before}channel {channel}", _png(image))
     raise Absent("no inversion of this channel in the runs given")
 

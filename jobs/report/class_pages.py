@@ -12,7 +12,7 @@ from extremal.jobs.report.joined_run import Row, belongs
 from extremal.jobs.report.joined_runs import Book, class_label
 from extremal.jobs.report.pair_pages import Entries, size_label
 from extremal.pipeline.aggregates.class_channels import CLASS_CHANNELS, ClassKey, class_channels
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 SHOWN_PAIRS = 60
 TOP = 10  # channels of a class
@@ -37,7 +37,7 @@ class Classes:
         )
 
         self._book = book
-        source = book.first(Kind.CHANNEL)
+        source = book.first(kinds.CHANNEL)
         self.run: Run | None = source.run if source else None
         table = class_channels(self.run, TOP) if self.run else CLASS_CHANNELS.empty_table()
         rows = table.to_pylist()
@@ -152,7 +152,7 @@ class Classes:
             KeyError: there is none.
         """
         run, shard = self.picture_of[channel]
-        for table in run.tables(Kind.INVERSION, ["channel", "image"], [shard]):
+        for table in run.tables(kinds.INVERSION, ["channel", "image"], [shard]):
             found = table.filter(pa.array([other == channel for other in table["channel"].to_pylist()]))
             return bytes(found["image"][0].as_py())
         raise KeyError(channel)
@@ -173,10 +173,10 @@ def _channel_pictures(book: Book, channels: Run | None) -> dict[int, tuple[Run, 
     """Run and shard of the inversion of each channel of a channel run; of any where there is none."""
     found: dict[int, tuple[Run, int]] = {}
     for source in book.sources:
-        if source.run.kind != Kind.INVERSION or not belongs(source.run, channels):
+        if source.run.kind != kinds.INVERSION or not belongs(source.run, channels):
             continue
         for shard in source.run.committed():
-            for table in source.run.tables(Kind.INVERSION, ["channel"], [shard]):
+            for table in source.run.tables(kinds.INVERSION, ["channel"], [shard]):
                 for channel in table["channel"].drop_null().to_pylist():
                     found.setdefault(channel, (source.run, shard))
     return found

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.stored_masks import mask_config
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import open_root
-from extremal.storage.schema import SCHEMAS
+from extremal.storage.kinds import Kind
 from extremal.workers.config import MaskConfig
 from extremal.workers.images import Preprocess
 
@@ -66,7 +66,7 @@ class Source:
                 yield [found[i] for i in chosen], part
 
     def _read(self, kind: Kind, columns: tuple[str, ...], shard: int) -> pa.Table:
-        nothing = SCHEMAS[kind].empty_table().select(columns)
+        nothing = self.run.schema(kind).empty_table().select(columns)
         return next(self.run.tables(kind, columns, [shard]), nothing)
 
     @cached_property
@@ -86,14 +86,14 @@ class Source:
 
 def preprocess_of(run: Run) -> Preprocess:
     """What a run's network wants done to an image, from run.json."""
-    model = run.manifest["model"]
-    numbers = tuple(model["mean"]), tuple(model["std"])
-    return Preprocess(model["resize"], model["crop"], *numbers, model["interpolation"], model["antialias"])
+    model = run.manifest.model
+    numbers = model.mean, model.std
+    return Preprocess(model.resize, model.crop, *numbers, model.interpolation, model.antialias)
 
 
 def subject_of(inversions: Run) -> str:
     """What an inversion run inverts: `pairs` or `channels`."""
-    return str(inversions.manifest["config"]["inversion"]["subject"])
+    return str(inversions.manifest.setting("inversion", "subject"))
 
 
 def checked_root(root: str) -> str:
@@ -114,7 +114,7 @@ def checked_root(root: str) -> str:
 
 def belongs(inversions: Run, channels: Run | None) -> bool:
     """Whether inversions are of that channel run: another network's layer may have the same name."""
-    return channels is None or inversions.manifest["data"].get("channels") == channels.manifest["config_hash"]
+    return channels is None or inversions.manifest.data.channels == channels.manifest.config_hash
 
 
 def open_sources(runs: Sequence[Run]) -> tuple[pa.Table, list[Source]]:
@@ -131,7 +131,7 @@ def open_sources(runs: Sequence[Run]) -> tuple[pa.Table, list[Source]]:
     for number, run in enumerate(runs[1:], 1):
         other = run.plan([*_KEY, "shard"])
         own = _join(plan, other)
-        of_channels = run.kind == Kind.INVERSION and subject_of(run) == "channels"
+        of_channels = run.kind == kinds.INVERSION and subject_of(run) == "channels"
         if (own < 0).all() and not of_channels:
             raise RunError(
                 f"{run.place()} has no pair of {runs[0].place()}, the first run, which decides the pairs. "

@@ -17,17 +17,18 @@ from extremal.jobs.report.thumbnails import Pictures
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
 from extremal.pipeline.aggregates.pointing import CENTER, HITS, MISSES, NO_GROUND_TRUTH, SKIPPED, Rule
 from extremal.pipeline.aggregates.scores import Scores, scores
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.kinds import Kind
 
 KEPT_CHAPTERS = 8
 
 _TARGET = ["target", "target_name"]
 _SWEEP = [*_TARGET, "score_full", "score_perturbed", "a_star", "binarity", "seconds"]
 COLUMNS: dict[Kind, list[str]] = {
-    Kind.SPATIAL: [*_SWEEP, "input_shape", "areas", "score_preserve", "score_delete"],
-    Kind.CHANNEL: [*_SWEEP, "layer", "counts", "score", "score_binary", "saliency_shape"],
-    Kind.SALIENCY: [*_TARGET, "method", "score_full", "map_shape", "insertion", "deletion", "seconds"],
-    Kind.INVERSION: [
+    kinds.SPATIAL: [*_SWEEP, "input_shape", "areas", "score_preserve", "score_delete"],
+    kinds.CHANNEL: [*_SWEEP, "layer", "counts", "score", "score_binary", "saliency_shape"],
+    kinds.SALIENCY: [*_TARGET, "method", "score_full", "map_shape", "insertion", "deletion", "seconds"],
+    kinds.INVERSION: [
         *_TARGET,
         "layer",
         "objective",
@@ -47,8 +48,8 @@ _LETTER = {HITS: "h", MISSES: "m", SKIPPED: "s", NO_GROUND_TRUTH: "n"}
 
 # Of a row of each kind: sizes, the score over them, and what the sizes count.
 SIZES = {
-    Kind.SPATIAL: ("areas", "score_preserve", "area"),
-    Kind.CHANNEL: ("counts", "score_binary", "channels"),
+    kinds.SPATIAL: ("areas", "score_preserve", "area"),
+    kinds.CHANNEL: ("counts", "score_binary", "channels"),
 }
 
 
@@ -100,7 +101,7 @@ class Book:
         self.rule = rule
         self.plan, self.sources = open_sources(runs)
         self.pictures = Pictures(runs[0], self.plan, root)
-        for table in runs[0].tables(Kind.FAILURES, ["pair", "stage"]):
+        for table in runs[0].tables(kinds.FAILURES, ["pair", "stage"]):
             failed = zip(table["pair"].to_pylist(), table["stage"].to_pylist(), strict=True)
             self.pictures.try_pairs(pair for pair, stage in failed if stage == "decode")
         self.classes, self.class_of = _classes(runs[0], self.plan)
@@ -188,14 +189,14 @@ class Book:
         for owners, table in source.tables(kind, COLUMNS[kind], pairs):
             for pair, row in zip(owners, table.to_pylist(), strict=True):
                 found[pair].rows[source.number].append(row)
-        if kind != Kind.INVERSION:
+        if kind != kinds.INVERSION:
             self._add_points(source, found)
         if source.number == 0:
             _add_state(source, found)
 
     def _add_points(self, source: Source, found: dict[int, Known]) -> None:
         names = self.names[source.number]
-        for owners, table in source.tables(Kind.POINTS, _POINTS, list(found)):
+        for owners, table in source.tables(kinds.POINTS, _POINTS, list(found)):
             more = zip(self.rule.outcomes(table), self.rule.distances(table), strict=True)
             for pair, row, (outcome, distance2) in zip(owners, table.to_pylist(), more, strict=True):
                 distance = None if distance2 is None else round(math.sqrt(distance2), 1)
@@ -204,7 +205,7 @@ class Book:
 
 
 def _add_state(source: Source, found: dict[int, Known]) -> None:
-    for owners, table in source.tables(Kind.FAILURES, _FAILURES, list(found)):
+    for owners, table in source.tables(kinds.FAILURES, _FAILURES, list(found)):
         for pair, row in zip(owners, table.to_pylist(), strict=True):
             found[pair].state, found[pair].failure = "f", {name: row[name] for name in _FAILURES}
     for known in found.values():

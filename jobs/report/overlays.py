@@ -16,7 +16,8 @@ from PIL import Image
 from extremal.jobs.report.joined_run import Region, Row, Source
 from extremal.jobs.report.joined_runs import Book, Known
 from extremal.pipeline.stored_masks import cell_shape, draw_cells
-from extremal.storage import Kind
+from extremal.storage import kinds
+from extremal.storage.kinds import Kind
 from extremal.workers.pointing.ground_truth import decode_mask
 
 Floats = npt.NDArray[np.float32]
@@ -27,9 +28,9 @@ CLEAR, FULL, OPAQUE = 0.1, 0.5, 0.75  # alpha grows from 0 at the first value to
 TRUTH_CELLS = 32  # on the longer side, where ground truth is the only map
 
 _HEAVY: dict[Kind, list[str]] = {
-    Kind.SPATIAL: ["params", "params_shape", "input_shape"],
-    Kind.CHANNEL: ["saliency", "saliency_shape"],
-    Kind.SALIENCY: ["method", "map", "map_shape"],
+    kinds.SPATIAL: ["params", "params_shape", "input_shape"],
+    kinds.CHANNEL: ["saliency", "saliency_shape"],
+    kinds.SALIENCY: ["method", "map", "map_shape"],
 }
 
 
@@ -76,10 +77,10 @@ def _saliency_tiles(row: Row) -> list[Row]:
 
 
 _TILES: dict[Kind, Any] = {
-    Kind.SPATIAL: _spatial_tiles,
-    Kind.CHANNEL: _channel_tiles,
-    Kind.SALIENCY: _saliency_tiles,
-    Kind.INVERSION: lambda row: [],
+    kinds.SPATIAL: _spatial_tiles,
+    kinds.CHANNEL: _channel_tiles,
+    kinds.SALIENCY: _saliency_tiles,
+    kinds.INVERSION: lambda row: [],
 }
 
 
@@ -101,10 +102,10 @@ def strip_cells(book: Book, known: Known) -> Size | None:
 
 
 _CELLS: dict[Kind, Callable[[Source, Row], Sequence[int]]] = {
-    Kind.SPATIAL: lambda source, row: cell_shape(tuple(row["input_shape"]), source.masks),
-    Kind.CHANNEL: lambda source, row: row["saliency_shape"],
-    Kind.SALIENCY: lambda source, row: row["map_shape"],
-    Kind.INVERSION: lambda source, row: (),
+    kinds.SPATIAL: lambda source, row: cell_shape(tuple(row["input_shape"]), source.masks),
+    kinds.CHANNEL: lambda source, row: row["saliency_shape"],
+    kinds.SALIENCY: lambda source, row: row["map_shape"],
+    kinds.INVERSION: lambda source, row: (),
 }
 
 
@@ -193,10 +194,10 @@ def _maps(source: Source, pairs: Sequence[int]) -> Iterator[tuple[int, Floats]]:
     """The pair and the maps (T,h,w) in [0,1] of every row of a source that has any."""
     kind = source.run.kind
     for owners, table in source.tables(kind, _HEAVY[kind], pairs):
-        if kind == Kind.SPATIAL:
+        if kind == kinds.SPATIAL:
             yield from _masks(source, owners, table)
             continue
-        name, shape = ("saliency", "saliency_shape") if kind == Kind.CHANNEL else ("map", "map_shape")
+        name, shape = ("saliency", "saliency_shape") if kind == kinds.CHANNEL else ("map", "map_shape")
         for pair, values, size in zip(owners, table[name], table[shape].to_pylist(), strict=True):
             if size:
                 yield pair, _scaled(values.values.to_numpy(zero_copy_only=False).reshape(1, *size))

@@ -1,5 +1,6 @@
 """The first page: what the runs are, how far they are, their scores, calls and failures."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from extremal.jobs.report.joined_runs import Book, class_label
 from extremal.jobs.report.pair_pages import CHUNK, PER_FILE, size_label
 from extremal.jobs.tables.printed import cell, is_number
 from extremal.pipeline.datasets.pairs import storable
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 SHOWN_FAILURES = 1000
 _CALL = (
@@ -41,8 +42,8 @@ def overview(book: Book, made: str) -> dict[str, Any]:
     """
     run = book.run
     return {
-        "title": f"{run.manifest['model']['name']} on {_dataset(run)}",
-        "kind": run.kind.value,
+        "title": f"{run.manifest.model.name} on {_dataset(run)}",
+        "kind": run.kind.name,
         "made": made,
         "runs": [_run(source.run) for source in book.sources],
         "facts": _facts(book),
@@ -79,15 +80,15 @@ def table(
 
 
 def _dataset(run: Run) -> str:
-    dataset = run.manifest["config"]["dataset"]
+    dataset = run.manifest.setting("dataset")
     return f"{dataset['name']} {dataset['split']}" if dataset.get("split") else str(dataset["name"])
 
 
 def _run(run: Run) -> dict[str, Any]:
     return {
         "place": run.place(),
-        "kind": run.kind.value,
-        "network": run.manifest["model"]["name"],
+        "kind": run.kind.name,
+        "network": run.manifest.model.name,
         "dataset": _dataset(run),
         "complete": not run.missing(),
     }
@@ -95,22 +96,21 @@ def _run(run: Run) -> dict[str, Any]:
 
 def _facts(book: Book) -> list[list[str]]:
     run = book.run
-    config, model = run.manifest["config"], run.manifest["model"]
-    known = run.manifest.get("versions")
-    known = known if isinstance(known, dict) else {}
+    config, model = run.manifest.config, run.manifest.model
     facts = {
-        "network": model["name"],
-        "weights": f"SHA-256 {str(model.get('weights_sha256', 'unknown'))[:12]}",
-        "input": f"short side {model['resize']}, "
-        + (f"central {model['crop']} x {model['crop']}" if model["crop"] else "whole image"),
+        "network": model.name,
+        "weights": f"SHA-256 {model.weights_sha256[:12]}",
+        "input": f"short side {model.resize}, "
+        + (f"central {model.crop} x {model.crop}" if model.crop else "whole image"),
         "dataset": _dataset(run),
-        "method": ", ".join(config["saliency"]["methods"]) if run.kind == Kind.SALIENCY else run.kind.value,
+        "method": ", ".join(config["saliency"]["methods"]) if run.kind == kinds.SALIENCY else run.kind.name,
         "precision": config.get("precision", "float32"),
         "seed": config.get("seed", 0),
         "hardware": _hardware(run),
         "rule of a hit": book.rule,
-        "versions": ", ".join(f"{name} {version}" for name, version in known.items()) or "unknown",
-        "configuration": run.manifest["config_hash"][:12],
+        "versions": ", ".join(f"{name} {version}" for name, version in run.manifest.versions.items())
+        or "unknown",
+        "configuration": run.manifest.config_hash[:12],
         "pictures": _pictures(book),
     }
     return [[label, storable(str(text))] for label, text in facts.items()]
@@ -137,7 +137,7 @@ def _counts(book: Book) -> dict[str, int]:
     """Pairs with a result, failed, and in shards that are not there."""
     run, total = book.run, book.plan.num_rows
     there = np.isin(book.plan["shard"].to_numpy(), run.committed())
-    failed = set(run.table(Kind.FAILURES, ["pair"])["pair"].to_pylist())
+    failed = set(run.table(kinds.FAILURES, ["pair"])["pair"].to_pylist())
     # Where a retry was stopped a pair has both; it has a result then, as on its page.
     for part in run.tables(run.kind, ["pair"], run.with_failures()):
         failed -= {*part["pair"].to_pylist()}
@@ -185,7 +185,7 @@ def _failures(run: Run) -> dict[str, Any]:
     columns = ("pair", "image_id", "class_name", "stage", "error_type", "error")
     rows: list[dict[str, Any]] = []
     count = 0
-    for part in run.tables(Kind.FAILURES, columns):
+    for part in run.tables(kinds.FAILURES, columns):
         count += part.num_rows
         rows += part.slice(0, max(0, SHOWN_FAILURES - len(rows))).to_pylist()
     note = f"{count} in all" + (f", the first {len(rows)} are shown" if count > len(rows) else "")
@@ -194,6 +194,6 @@ def _failures(run: Run) -> dict[str, Any]:
 
 def _config(run: Run) -> dict[str, Any]:
     """All of run.json but the names of the classes, which may be thousands."""
-    tree = {**run.manifest, "dataset": {**run.manifest.get("dataset", {})}}
-    tree["dataset"].pop("classes", None)
+    tree: dict[str, Any] = json.loads(run.manifest.to_json())
+    del tree["dataset"]["classes"]
     return tree

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from extremal.jobs.report.joined_run import Row, Source, subject_of
 from extremal.jobs.report.joined_runs import SIZES, Book, Known, class_label
 from extremal.jobs.report.overlays import strip_cells, tile_list
-from extremal.storage import Kind
+from extremal.storage import kinds
 
 CHUNK = 5000  # pairs of a file of the index
 PER_FILE = 20  # pairs of a file of pairs
@@ -185,10 +185,10 @@ def _curves(book: Book, known: Known) -> list[Row]:
     found = []
     for source in book.sources:
         for row in known.rows.get(source.number, []):
-            if source.run.kind == Kind.SPATIAL:
+            if source.run.kind == kinds.SPATIAL:
                 series = {"preserve": row["score_preserve"], "delete": row["score_delete"]}
                 found.append(_curve("Score over area", row["areas"], "area", series, row))
-            elif source.run.kind == Kind.CHANNEL:
+            elif source.run.kind == kinds.CHANNEL:
                 series = {"best channels, exactly": row["score_binary"], "mask as optimized": row["score"]}
                 title = f"Score over channels of {row['layer']}"
                 found.append(_curve(title, row["counts"], "channels", series, row))
@@ -232,10 +232,10 @@ def _numbers(book: Book, known: Known) -> list[list[str]]:
     """Scalars of every run's rows, and what the points' maps say of energy, as label and text."""
     found = []
     for source in book.sources:
-        if source.run.kind != Kind.INVERSION:
+        if source.run.kind != kinds.INVERSION:
             for row in known.rows.get(source.number, []):
                 found += _labelled(
-                    row, f"{row['method']}: " if "method" in row else f"{source.run.kind.value}: "
+                    row, f"{row['method']}: " if "method" in row else f"{source.run.kind.name}: "
                 )
     for name, point in known.points.items():
         if point["energy_inside"] is not None:
@@ -277,7 +277,7 @@ def _energy_removed(whole: list[float], masked: list[float]) -> list[list[str]]:
 
 def pair_inversions(book: Book) -> Source | None:
     """The first run of inversions of the report's pairs, which are channels if the first run says so."""
-    of_kind = (source for source in book.sources if source.run.kind == Kind.INVERSION)
+    of_kind = (source for source in book.sources if source.run.kind == kinds.INVERSION)
     return next((one for one in of_kind if one.number == 0 or subject_of(one.run) == "pairs"), None)
 
 

@@ -27,7 +27,7 @@ from extremal.jobs.report.pair_pages import (
     pair_inversions,
 )
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 GROUP = 32  # pictures, or pages of classes, that are written together
 
@@ -209,7 +209,7 @@ class Site:
         source = pair_inversions(self.book)
         if source is None or pair >= self.book.plan.num_rows:
             raise KeyError(match[0])
-        for _, table in source.tables(Kind.INVERSION, [column], [pair]):
+        for _, table in source.tables(kinds.INVERSION, [column], [pair]):
             found = table[column][0].as_py()
             if found is not None:
                 return bytes(found)

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from extremal.jobs.report.joined_run import checked_root
 from extremal.storage import Run
-from extremal.storage.files import HIDDEN, PlaceError, printable
+from extremal.storage.errors import PlaceError
+from extremal.storage.files import HIDDEN, printable
 from extremal.storage.folder import Folder, open_root
 from extremal.workers.errors import ImageError
 from extremal.workers.images import image_size, thumbnail
@@ -103,7 +104,7 @@ def _open(run: Run, given: str | None) -> tuple[Folder | None, str]:
     """The folder of the images, or None and why."""
     if given is not None:
         return open_root(checked_root(given)), ""
-    root = str(run.manifest.get("dataset", {}).get("root", ""))
+    root = run.manifest.dataset.root
     if not root:
         return None, f"{run.place('run.json')} does not say where they lie: give --root"
     if HIDDEN in root:

@@ -39,7 +39,7 @@ def notes(table: pa.Table, columns: Sequence[Column], rule: Rule) -> list[str]:
         lines.append("paper: Fong, Patrick, Vedaldi, ICCV 2019, Table 1.")
         marked = {row["column"] for row in table.to_pylist() if row["published"] is not None}
         for column in (column for column in columns if column.title in marked):
-            if not column.runs[0].manifest["config"]["dataset"].get("difficult_list"):
+            if not column.runs[0].manifest.setting("dataset").get("difficult_list"):
                 lines.append(f"{column.title}: Diff is by the rule, the paper's by its authors' list.")
     for column in columns:
         if " #" in column.title:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 LIST_ITEMS = 6
 NOTHING = "-"
@@ -159,10 +159,10 @@ def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 def warn_incomplete(run: Run, console: Console) -> None:
     """Tell of a run's pairs that failed and of its shards that are missing: they are in no score."""
-    failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+    failed = run.table(kinds.FAILURES, ["pair"]).num_rows
     if failed:
         console.print(
-            f"warning: {failed} of {run.manifest['dataset']['pairs']} pairs failed and are in no score",
+            f"warning: {failed} of {run.manifest.dataset.pairs} pairs failed and are in no score",
             soft_wrap=True,
         )
     missing = len(run.missing())

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import HITS, MISSES, SUBSETS, Rule
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 RESAMPLES = 1000
 LEVEL = 95.0  # percent
@@ -116,7 +116,7 @@ def counted_points(run: Run, rule: Rule, blocks: Blocks = in_one) -> pa.Table:
 def _counted_shards(run: Run, shards: Sequence[int], rule: Rule) -> pa.Table:
     columns = ["image_id", "class_id", "method", "all_difficult", "difficult"]
     parts = [_COUNTED.empty_table()]
-    for points in run.tables(Kind.POINTS, list(dict.fromkeys([*columns, *rule.columns])), shards):
+    for points in run.tables(kinds.POINTS, list(dict.fromkeys([*columns, *rule.columns])), shards):
         results = rule.outcomes(points)
         hit = pa.array([result == HITS for result in results], pa.bool_())
         counts = pa.array([result in (HITS, MISSES) for result in results], pa.bool_())

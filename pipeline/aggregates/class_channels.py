@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -213,15 +213,15 @@ def class_sums(run: Run, blocks: Blocks = in_one) -> ClassSums:
     Raises:
         RunError: not a channel run, or its shards are damaged, foreign or do not fit together.
     """
-    if run.kind != Kind.CHANNEL:
+    if run.kind != kinds.CHANNEL:
         raise RunError(
-            f"{run.place()} holds {run.kind.value} masks; the channels of a class need a channel run."
+            f"{run.place()} holds {run.kind.name} masks; the channels of a class need a channel run."
         )
     return _merged(run, blocks(run, _sum_shards))
 
 
 def _sum_shards(run: Run, shards: Sequence[int]) -> ClassSums:
-    return _merged(run, (ClassSums.of(table) for table in run.tables(Kind.CHANNEL, COLUMNS, shards)))
+    return _merged(run, (ClassSums.of(table) for table in run.tables(kinds.CHANNEL, COLUMNS, shards)))
 
 
 def _merged(run: Run, parts: Iterable[ClassSums]) -> ClassSums:

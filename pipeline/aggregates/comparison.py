@@ -27,29 +27,15 @@ from extremal.pipeline.aggregates.bootstrap import (
 )
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
-from extremal.storage import Kind, Run, RunError
-from extremal.storage.run import diff
-from extremal.workers.config import RiseConfig, spatial_preset
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.manifest import diff
+from extremal.workers.config import spatial_preset
 from extremal.workers.networks.pointing_game import PREPROCESS
 from extremal.workers.saliency.layers import known_layers
+from extremal.workers.saliency.methods import CARDS, METHODS
 
 # Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
-TITLES = {
-    CENTER: "Center",
-    "gradient": "Gradient",
-    "deconvnet": "DeconvNet",
-    "guided": "Guided",
-    "mwp": "MWP",
-    "cmwp": "cMWP",
-    "rise": "RISE",
-    "grad_cam": "Grad-CAM",
-    "extremal": "Extremal",
-    "linear_approximation": "Linear approx.",
-    "norm_grad": "NormGrad",
-    "selective_norm_grad": "Sel. NormGrad",
-    "occlusion": "Occlusion",
-    "channel": "Channel",
-}
+TITLES = {CENTER: "Center"} | {card.name: card.title for card in CARDS}
 _DATASETS = {("voc", "2007:test"): "VOC07 test", ("coco", "val2014"): "COCO14 val"}
 # Images with a pair, of the whole set (protocol item 1).
 _WHOLE = {"voc": 4952, "coco": 40_137}
@@ -57,13 +43,7 @@ _WHOLE = {"voc": 4952, "coco": 40_137}
 # Areas of extremal perturbations in the pointing game (protocol item 17).
 _AREAS = {"voc": (0.025, 0.05, 0.1, 0.2), "coco": (0.018, 0.025, 0.05, 0.1)}
 
-# The settings in run.json that decide a method's map; of all others, those of the layers.
-_SETTINGS = {
-    "extremal": ("spatial",),
-    "channel": ("channel",),
-    "rise": ("saliency", "rise"),
-    "occlusion": ("saliency", "occlusion"),
-}
+# Of a method that has no card (any more): the section in run.json that decides its map.
 _LAYERS = ("saliency", "layers")
 
 _METRICS = ("class_mean", "pooled")
@@ -104,7 +84,7 @@ class Column:
     def names(self) -> tuple[str, str, str]:
         """Dataset, split and network."""
         dataset = _dataset(self.runs[0])
-        return dataset.get("name", ""), dataset.get("split") or "", self.runs[0].manifest["model"]["name"]
+        return dataset.get("name", ""), dataset.get("split") or "", self.runs[0].manifest.model.name
 
 
 @cache
@@ -120,14 +100,15 @@ def published_numbers() -> dict[tuple[str, str, str, str, str], Published]:
 
 
 def _dataset(run: Run) -> dict[str, Any]:
-    return dict(run.manifest["config"].get("dataset", {}))
+    return dict(run.manifest.config.get("dataset", {}))
 
 
 def make_columns(runs: Iterable[Run]) -> list[Column]:
     """Runs by dataset and network: those of the paper in its order, then the others as they come."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        identity = {"dataset": _dataset(run), **{key: run.manifest[key] for key in ("model", "data")}}
+        manifest = run.manifest
+        identity = {"dataset": _dataset(run), "model": asdict(manifest.model), "data": asdict(manifest.data)}
         groups.setdefault(json.dumps(identity, sort_keys=True), []).append(run)
     columns: list[Column] = []
     for members in groups.values():
@@ -143,7 +124,7 @@ def _title(run: Run) -> str:
     name, split, limit = dataset.get("name", "?"), dataset.get("split"), dataset.get("limit")
     title = _DATASETS.get((name, split or ""), f"{name} {split or ''}".strip())
     first = f" (first {limit} pairs)" if limit else ""
-    return f"{title}{first}, {run.manifest['model']['name']}"
+    return f"{title}{first}, {run.manifest.model.name}"
 
 
 def compare(
@@ -230,7 +211,7 @@ def _choose(runs: Sequence[Run], tables: Sequence[pa.Table]) -> dict[str, list[i
             chosen.setdefault(method, []).append(i)
     for method, members in chosen.items():
         if method != CENTER:
-            check_seeds(method, [(runs[i].place(), runs[i].manifest["config"]) for i in members])
+            check_seeds(method, [(runs[i].place(), runs[i].manifest.config) for i in members])
     if CENTER in chosen:
         chosen[CENTER] = [max(chosen[CENTER], key=lambda i: _points(tables[i], CENTER))]
     return chosen
@@ -271,7 +252,7 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
 
 def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
     settings: Any = config
-    for key in _SETTINGS.get(method, _LAYERS):
+    for key in METHODS[method].section if method in METHODS else _LAYERS:
         settings = settings.get(key, {})
     return {"precision": config.get("precision"), method: settings}
 
@@ -279,13 +260,13 @@ def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
 def _as_published(run: Run, rule: Rule) -> bool:
     """Whether a run's setting is that of the paper's table: dataset, input, weights, and the whole set."""
     manifest, dataset = run.manifest, _dataset(run)
-    model = manifest["model"]
+    model = manifest.model
     known = any(
-        (dataset.get("name"), dataset.get("split"), model["name"]) == key[:3] for key in published_numbers()
+        (dataset.get("name"), dataset.get("split"), model.name) == key[:3] for key in published_numbers()
     )
-    if not known or rule != Rule() or manifest.get("weights") == "random" or model.get("randomized"):
+    if not known or rule != Rule() or manifest.weights == "random" or model.randomized:
         return False
-    if (model.get("resize"), model.get("crop")) != (224, None):
+    if (model.resize, model.crop) != (224, None):
         return False
     images = len(run.plan(["image_id"])["image_id"].unique())
     return bool(images == _WHOLE[dataset["name"]])
@@ -294,19 +275,19 @@ def _as_published(run: Run, rule: Rule) -> bool:
 def _has_papers_settings(run: Run, method: str) -> bool:
     """Whether a method ran with the numbers of the benchmark (protocol items 6, 11 and 13 to 17)."""
     manifest, dataset = run.manifest, _dataset(run)
-    model = manifest["model"]
-    input_ = [list(PREPROCESS.mean), list(PREPROCESS.std), PREPROCESS.antialias]
-    if [model.get("mean"), model.get("std"), model.get("antialias")] != input_:
+    model = manifest.model
+    input_ = (PREPROCESS.mean, PREPROCESS.std, PREPROCESS.antialias)
+    if (model.mean, model.std, model.antialias) != input_:
         return False
     if method == CENTER:
         return True
-    expected: Any = asdict(known_layers(model["name"]))
+    expected: Any = asdict(known_layers(model.name))
     if method == "extremal":
         expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
-    elif method == "rise":
-        expected = asdict(RiseConfig())
+    elif (of := METHODS[method].settings if method in METHODS else None) is not None:
+        expected = asdict(of())
     wanted = json.loads(json.dumps({"precision": "float32", method: expected}))
-    return bool(wanted == _settings(manifest["config"], method))
+    return bool(wanted == _settings(manifest.config, method))
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:
@@ -316,7 +297,7 @@ def run_notes(columns: Sequence[Column]) -> list[str]:
         sizes = run.shard_sizes()
         total = sum(sizes.values())
         missing = sum(sizes[shard] for shard in run.missing())
-        failed = run.table(Kind.FAILURES, ["pair"]).num_rows
+        failed = run.table(kinds.FAILURES, ["pair"]).num_rows
         if missing:
             lines.append(f"incomplete: {run.place()}: {missing} of {total} pairs are not computed yet")
         if failed:

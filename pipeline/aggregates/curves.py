@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -128,7 +128,7 @@ def curves(run: Run, blocks: Blocks = in_one) -> pa.Table:
 
 
 def _gather_shards(run: Run, shards: Sequence[int]) -> Sweeps | None:
-    return _merged(run, (Sweeps.of(table) for table in run.tables(Kind.SPATIAL, _COLUMNS, shards)))
+    return _merged(run, (Sweeps.of(table) for table in run.tables(kinds.SPATIAL, _COLUMNS, shards)))
 
 
 def _merged(run: Run, parts: Iterable[Sweeps | None]) -> Sweeps | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 
 EXEMPLARS = pa.schema(
     [
@@ -104,9 +104,9 @@ def exemplars(run: Run, channels: Sequence[int], top: int, blocks: Blocks = in_o
     """
     if top < 1 or min(channels, default=0) < 0 or len(set(channels)) < len(channels):
         raise ValueError(f"top must be at least 1 and channels distinct, not {top} and {list(channels)}")
-    if run.kind != Kind.CHANNEL:
+    if run.kind != kinds.CHANNEL:
         raise RunError(
-            f"{run.place()} holds {run.kind.value} results; the images of a channel need a channel run."
+            f"{run.place()} holds {run.kind.name} results; the images of a channel need a channel run."
         )
     whole = Best.none(channels, top)
     if not channels:
@@ -126,6 +126,6 @@ def exemplars(run: Run, channels: Sequence[int], top: int, blocks: Blocks = in_o
 
 def _best_of_shards(run: Run, shards: Sequence[int], channels: tuple[int, ...], top: int) -> Best:
     best = Best.none(channels, top)
-    for table in run.tables(Kind.CHANNEL, [*_KEY, "activations"], shards):
+    for table in run.tables(kinds.CHANNEL, [*_KEY, "activations"], shards):
         best.add(table)
     return best

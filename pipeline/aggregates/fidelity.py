@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import UNIT, ratio
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 GAMES = ("insertion", "deletion")
 
@@ -49,7 +49,7 @@ def _sum_shards(run: Run, shards: Sequence[int]) -> tuple[Counter[tuple[str, str
     """Pairs, and sums in whole numbers of 1/UNIT, by method and game."""
     counts: Counter[tuple[str, str]] = Counter()
     sums: Counter[tuple[str, str]] = Counter()
-    for table in run.tables(Kind.SALIENCY, ["method", *GAMES], shards):
+    for table in run.tables(kinds.SALIENCY, ["method", *GAMES], shards):
         for game in GAMES:
             for method, value in zip(table["method"].to_pylist(), table[game].to_pylist(), strict=True):
                 if value is not None:

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.kinds import Kind
 
 # The wanted sizes of the masks and the scores under them, by kind of run.
-_SWEEP = {Kind.SPATIAL: ("areas", "score_preserve"), Kind.CHANNEL: ("counts", "score_binary")}
+_SWEEP = {kinds.SPATIAL: ("areas", "score_preserve"), kinds.CHANNEL: ("counts", "score_binary")}
 
 _COUNTS = ("n", "passed", "failed", "vacuous", "no_a_star")
 _RESULTS = [

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 TOLERANCE_PX = 15.0
 SUBSETS = ("all", "difficult")
@@ -203,7 +203,7 @@ def pointing(run: Run, rule: Rule | None = None, blocks: Blocks = in_one) -> pa.
 
 def _tally_shards(run: Run, shards: Sequence[int], rule: Rule) -> Tally:
     counts: Tally = Counter()
-    for points in run.tables(Kind.POINTS, list(dict.fromkeys([*_COLUMNS, *rule.columns])), shards):
+    for points in run.tables(kinds.POINTS, list(dict.fromkeys([*_COLUMNS, *rule.columns])), shards):
         counts.update(tally(points, rule))
     return counts
 

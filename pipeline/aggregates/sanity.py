@@ -6,7 +6,7 @@ correlation, of the maps and of their absolute values.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,8 +17,8 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Kind, Run, RunError
-from extremal.storage.run import IDENTITY, diff
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.manifest import canonical, diff
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,21 +100,28 @@ def check_comparable(original: Run, randomized: Run) -> None:
         RunError: they do, or they have no maps; it says where.
     """
     for run in (original, randomized):
-        if run.kind != Kind.SALIENCY or not run.manifest["config"]["saliency"]["maps"]:
+        if run.kind != kinds.SALIENCY or not run.manifest.setting("saliency", "maps"):
             raise RunError(
                 f"{run.place()} holds no saliency maps: "
                 "run it with methods to compare and [saliency] maps = 28."
             )
-    if original.manifest["model"].get("randomized"):
+    if original.manifest.model.randomized:
         raise RunError(f"{original.place()} is randomized itself: give the run of the original network.")
-    before, after = ({key: run.manifest[key] for key in IDENTITY} for run in (original, randomized))
-    free = {*_FREE, *([_WEIGHTS] if randomized.manifest["model"].get("randomized") else [])}
+    before, after = (_identity(run) for run in (original, randomized))
+    free = {*_FREE, *([_WEIGHTS] if randomized.manifest.model.randomized else [])}
     lines = [line for line in diff(before, after) if line.partition(": ")[0] not in free]
     if lines:
         raise RunError(
             f"{randomized.place()} differs from {original.place()} in more than randomized weights:\n  "
             + "\n  ".join(lines)
         )
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    manifest = run.manifest
+    return canonical(
+        {"config": manifest.config, "model": asdict(manifest.model), "data": asdict(manifest.data)}
+    )
 
 
 def similarities(original: Run, randomized: Run, blocks: Blocks = in_one) -> dict[str, Similarities]:
@@ -139,9 +146,9 @@ def _compare_shards(run: Run, shards: Sequence[int], other: str) -> dict[str, Si
     randomized = Run.open(other)
     committed = set(randomized.committed())
     total: dict[str, Similarities] = {}
-    for shard, table in zip(shards, run.tables(Kind.SALIENCY, _COLUMNS, shards), strict=True):
+    for shard, table in zip(shards, run.tables(kinds.SALIENCY, _COLUMNS, shards), strict=True):
         there = [shard] if shard in committed else []
-        rows = [row for t in randomized.tables(Kind.SALIENCY, _COLUMNS, there) for row in _rows(t)]
+        rows = [row for t in randomized.tables(kinds.SALIENCY, _COLUMNS, there) for row in _rows(t)]
         for method, found in _compare(_rows(table), rows).items():
             total.setdefault(method, Similarities()).merge(found)
     return total

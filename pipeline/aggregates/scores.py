@@ -18,7 +18,8 @@ from extremal.pipeline.aggregates.monotonicity import monotonicity, monotonicity
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
 from extremal.pipeline.inversion import mean_cosines
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.kinds import Kind
 
 SUMMARY_COLUMNS = ("method", "subset", "class_mean", "pooled", "energy_class_mean", "skipped")
 DIFFERENCE_COLUMNS = (
@@ -118,8 +119,8 @@ def _inversions(found: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
 
 
 _OF_KIND: dict[Kind, Sequence[Callable[[Scores, Run, Rule, Blocks], None]]] = {
-    Kind.SPATIAL: (_pointing, _monotonicity, _curves),
-    Kind.CHANNEL: (_pointing, _monotonicity),
-    Kind.SALIENCY: (_pointing, _fidelity),
-    Kind.INVERSION: (_inversions,),  # it points at nothing
+    kinds.SPATIAL: (_pointing, _monotonicity, _curves),
+    kinds.CHANNEL: (_pointing, _monotonicity),
+    kinds.SALIENCY: (_pointing, _fidelity),
+    kinds.INVERSION: (_inversions,),  # it points at nothing
 }

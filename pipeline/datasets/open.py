@@ -10,7 +10,8 @@ from extremal.pipeline.datasets.pairs import Dataset, Pair
 from extremal.pipeline.datasets.shapes import open_shapes
 from extremal.pipeline.datasets.voc import open_voc
 from extremal.pipeline.errors import DatasetError
-from extremal.storage.files import PlaceError, printable
+from extremal.storage.errors import PlaceError
+from extremal.storage.files import printable
 from extremal.storage.folder import Folder, open_root
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "Pair", "open_dataset", "unreachable"]

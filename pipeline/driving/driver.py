@@ -246,7 +246,7 @@ class _Loop:
         self._progress = progress
         self._save = save
         self._begin = self._saved = self._asked = time.monotonic()
-        self._metrics = _Metrics(run.manifest["config_hash"][:12])
+        self._metrics = _Metrics(run.manifest.config_hash[:12])
         self.summary = Summary()
         for _ in range(self._actors):
             self._start_actor()

@@ -184,7 +184,7 @@ def test_all_runs_are_made_and_their_table_is_printed(
     assert "run 2 of 2: two" in result.output
     assert "shapes test, shapes_cnn" in result.output
     assert "(12 in 2 runs)" in result.output
-    assert Run.open(str(tmp_path / "out" / "two")).manifest["config"]["seed"] == 1
+    assert Run.open(str(tmp_path / "out" / "two")).manifest.setting("seed") == 1
 
 
 @pytest.mark.parametrize("error", [DatasetError("gone: mend it"), DriverError("3 shards in a row")])

@@ -29,7 +29,7 @@ from extremal.jobs import submit as cluster
 from extremal.jobs.cli.app import app
 from extremal.jobs.submit import EXCLUDES, RUN_KEY, SubmitError, job_id, read_runtime_env, verdict
 from extremal.pipeline.datasets.shapes import make_shapes
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 ADDRESS = "http://head:8265"
 OUT = "s3://bucket/voc"
@@ -501,4 +501,4 @@ def test_a_stopped_job_is_resumed_by_the_same_command(head: str, tmp_path: Path)
     assert "resuming" in second.stdout
     run = Run.open(str(out))
     assert run.table(run.kind, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
-    assert run.table(Kind.FAILURES).num_rows == 0
+    assert run.table(kinds.FAILURES).num_rows == 0

@@ -26,7 +26,7 @@ from extremal.pipeline.aggregates.ablation import ABLATION_PAIRS, Ablation, abla
 from extremal.pipeline.aggregates.class_channels import class_sums
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 from extremal.storage.folder import open_root
 from extremal.workers.extremal.ablation import (
     STRATA,
@@ -271,7 +271,7 @@ def made_rows() -> list[dict[str, Any]]:
 
 def made_run(path: Path) -> Run:
     """Shards of one pair, as make_run plans them."""
-    return make_run(path, Kind.CHANNEL, {i: {Kind.CHANNEL: [row]} for i, row in enumerate(made_rows())})
+    return make_run(path, kinds.CHANNEL, {i: {kinds.CHANNEL: [row]} for i, row in enumerate(made_rows())})
 
 
 def brute_force(pair: int, k: int) -> dict[str, list[int]]:
@@ -297,7 +297,7 @@ def test_channels_are_chosen_without_the_pair(tmp_path: Path, k: int) -> None:
     channels = Channels(sums, _outputs(run), k)
     changed = 0
     for pair in range(10):
-        table = run.shard_table(pair, Kind.CHANNEL)
+        table = run.shard_table(pair, kinds.CHANNEL)
         (row,) = _rows(table, sums, run.shard_plan(pair).to_pylist())
         found = {name: list(of) for name, of in channels.chosen(row["key"], row["own"]).items()}
         assert found == brute_force(row["pair"], k)
@@ -308,7 +308,7 @@ def test_channels_are_chosen_without_the_pair(tmp_path: Path, k: int) -> None:
 
 def test_with_one_class_nothing_is_specific(tmp_path: Path) -> None:
     made = [row for row in made_rows() if row["class_id"] == 0]
-    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: made}})
+    run = make_run(tmp_path, kinds.CHANNEL, {0: {kinds.CHANNEL: made}})
     channels = Channels(class_sums(run), _outputs(run), 2)
     assert set(channels.chosen((0, "class 0"), None)) == {"raw"}
     assert len(channels.others((0, "class 0"))) == 0
@@ -433,7 +433,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     root = tmp_path_factory.mktemp("shapes")
     make_shapes(root, train=1, test=5)
     made = {"channel": compute(config(root, method="channel"), tmp_path_factory.mktemp("runs") / "channel")}
-    made["spatial"] = make_run(tmp_path_factory.mktemp("runs") / "spatial", Kind.SPATIAL, {})
+    made["spatial"] = make_run(tmp_path_factory.mktemp("runs") / "spatial", kinds.SPATIAL, {})
     return made
 
 
@@ -449,7 +449,7 @@ def test_the_command_writes_both_tables(runs: dict[str, Run]) -> None:
     assert [int(row["n"]) + int(row["n_alone"]) for row in whole] == [10, 10]
     assert sum(row["choice"] == "raw" for row in pairs) == int(whole[0]["n"]) > 0
     assert all(len(row["channels"]) == 4 and len(row["random_own"]) == 3 for row in pairs)
-    scores = {row["pair"]: row["score_full"] for row in run.table(Kind.CHANNEL).to_pylist()}
+    scores = {row["pair"]: row["score_full"] for row in run.table(kinds.CHANNEL).to_pylist()}
     for row in pairs:  # the stage shows the network the image that the run showed it
         assert row["score_full"] == pytest.approx(scores[row["pair"]], abs=1e-4)
     if int(whole[0]["n_alone"]):

@@ -31,9 +31,11 @@ from extremal.pipeline.datasets.open import open_dataset
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.errors import DatasetError
 from extremal.pipeline.prepare import prepare, worker_spec
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.storage.files import open_filesystem
 from extremal.storage.folder import FileFault, open_root
+from extremal.storage.scores import write_scores
+from extremal.storage.verify import verify
 from extremal.workers.shard.worker import Worker
 
 KEY, SECRET = "AKIDEXAMPLE", "s3cr3t/with+signs"
@@ -138,22 +140,22 @@ def assert_no_secret(*texts: str | bytes) -> None:
 def test_a_run_is_made_resumed_and_scored(store: At) -> None:
     uri = store("runs/a%20b/first")
     assert Run.find(uri) is None
-    run = Run.create(uri, manifest(Kind.SPATIAL), plan([0, 0, 1, 2]))
+    run = Run.create(uri, manifest(kinds.SPATIAL), plan([0, 0, 1, 2]))
     spatial = {"class_name": "dog", "areas": [0.1], "score_preserve": [1.0]}
     point = {"method": "spatial", "class_name": "dog", "distance2": 4}
     for shard, pair in ((2, 3), (0, 0)):
-        tables = {Kind.SPATIAL: rows(Kind.SPATIAL, {"pair": pair, **spatial})}
-        run.commit(shard, tables | {Kind.POINTS: rows(Kind.POINTS, {"pair": pair, **point})})
+        tables = {kinds.SPATIAL: rows(kinds.SPATIAL, {"pair": pair, **spatial})}
+        run.commit(shard, tables | {kinds.POINTS: rows(kinds.POINTS, {"pair": pair, **point})})
     again = Run.open(uri)
     assert again.manifest == run.manifest
     assert again.plan().equals(plan([0, 0, 1, 2]))
     assert (again.committed(), again.missing(), again.is_committed(1)) == ([0, 2], [1], False)
-    again.commit(1, {Kind.SPATIAL: rows(Kind.SPATIAL, {"pair": 2, **spatial})})
+    again.commit(1, {kinds.SPATIAL: rows(kinds.SPATIAL, {"pair": 2, **spatial})})
     again.sweep()
     assert run.missing() == []
-    assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
+    assert run.table(kinds.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
     scores = pointing(run)
-    place = run.write_scores("pointing", scores)
+    place = write_scores(run, "pointing", scores)
     assert place.replace("://***@", f"://{KEY}:{quote(SECRET, safe='')}@").startswith(uri.split("?")[0])
     filesystem, root = open_filesystem(uri)
     table = pyarrow.csv.read_csv(filesystem.open_input_stream(f"{root}/scores/pointing.csv"))
@@ -164,7 +166,7 @@ def test_a_run_is_made_resumed_and_scored(store: At) -> None:
 def test_endpoint_and_credentials_may_come_from_the_environment(
     port: int, s3: At, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_run(s3("environment"), Kind.SPATIAL, {0: {}})
+    make_run(s3("environment"), kinds.SPATIAL, {0: {}})
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -175,8 +177,8 @@ def test_endpoint_and_credentials_may_come_from_the_environment(
 
 def test_a_bucket_that_is_not_there_is_named(port: int) -> None:
     with pytest.raises(RunError, match=r"Cannot write the run directory s3://\*\*\*@nowhere/run.*nowhere"):
-        make_run(s3_uri(port, "nowhere/run"), Kind.SPATIAL, {})
-    make_run(s3_uri(port, "new-bucket/run", allow_bucket_creation="true"), Kind.SPATIAL, {})
+        make_run(s3_uri(port, "nowhere/run"), kinds.SPATIAL, {})
+    make_run(s3_uri(port, "new-bucket/run", allow_bucket_creation="true"), kinds.SPATIAL, {})
     with pytest.raises(DatasetError, match=r"s3://\*\*\*@nowhere/images\?.*no such folder"):
         open_dataset("folder", s3_uri(port, "nowhere/images"))
 
@@ -188,17 +190,17 @@ def test_a_bucket_that_refuses_us_is_named(port: int, s3: At) -> None:
         urllib.request.urlopen(urllib.request.Request(address, requests.encode(), kind)).close()
 
     upload_one(s3("refused/a.png"))
-    run = make_run(s3("refused-run"), Kind.SPATIAL, {})
+    run = make_run(s3("refused-run"), kinds.SPATIAL, {})
     after("0")
     try:
         with pytest.raises(RunError, match=r"s3://\*\*\*@bucket/refused\?.*cannot be reached.*ACCESS_DENIED"):
             Run.find(s3("refused"))
         with pytest.raises(RunError, match=r"Cannot write the run directory s3://\*\*\*@bucket/refused\?"):
-            make_run(s3("refused"), Kind.SPATIAL, {})
+            make_run(s3("refused"), kinds.SPATIAL, {})
         with pytest.raises(RunError, match="Cannot list the shards of"):
             run.missing()
         with pytest.raises(OSError, match="AWS Error"):
-            run.commit(0, {Kind.SPATIAL: rows(Kind.SPATIAL)})
+            run.commit(0, {kinds.SPATIAL: rows(kinds.SPATIAL)})
         with pytest.raises(DatasetError, match=r"refused\?.* cannot be read: .*ACCESS_DENIED"):
             open_dataset("folder", s3("refused"))
     finally:
@@ -325,11 +327,11 @@ def test_rows_are_those_of_the_local_images(s3: At, trees: Path, tmp_path: Path,
     upload(tree, s3(f"work/{name}"))
     local = compute(settings_of(name, str(tree)), tmp_path / "run")
     there = compute(settings_of(name, s3(f"work/{name}")), s3(f"work-runs/{name}"))
-    assert local.table(Kind.SPATIAL).num_rows >= 4
-    for kind in (Kind.SPATIAL, Kind.POINTS, Kind.FAILURES):
+    assert local.table(kinds.SPATIAL).num_rows >= 4
+    for kind in (kinds.SPATIAL, kinds.POINTS, kinds.FAILURES):
         assert timeless(there, kind).equals(timeless(local, kind))
     assert there.plan().equals(local.plan())
-    assert "***" in there.manifest["dataset"]["root"]
+    assert "***" in there.manifest.dataset.root
     assert_no_secret(*contents(s3("work-runs")).values())
 
 
@@ -344,14 +346,14 @@ def test_missing_and_corrupt_images_are_failures(s3: At, trees: Path) -> None:
         with filesystem.open_output_stream(f"{root}/{name}") as stream:
             stream.write(content)
     list(Worker(worker_spec(settings, run, "cpu")).run_shard(0))
-    failures = run.table(Kind.FAILURES).to_pylist()
+    failures = run.table(kinds.FAILURES).to_pylist()
     assert [(row["path"], row["stage"], row["error_type"]) for row in failures] == [
         (name, "decode", "ImageError") for name in names[:3]
     ]
     for row, cause in zip(failures, ("no such file", "not an image", "the file is empty"), strict=True):
         assert f"s3://***@bucket/odd/{row['path']}?" in row["error"]
         assert cause in row["error"]
-    assert run.table(Kind.SPATIAL, ["path"])["path"].to_pylist() == names[3:]
+    assert run.table(kinds.SPATIAL, ["path"])["path"].to_pylist() == names[3:]
     assert_no_secret(*contents(s3("odd-run")).values())
 
 
@@ -365,7 +367,7 @@ def test_a_store_that_is_gone_fails_the_shard_and_not_its_pairs(trees: Path, tmp
         settings = settings_of("folder", at("images"))
         run, _ = prepare(settings, str(tmp_path / "run"))
         worker = Worker(worker_spec(settings, run, "cpu"))
-        stored = make_run(at("run"), Kind.SPATIAL, {})
+        stored = make_run(at("run"), kinds.SPATIAL, {})
         process.send_signal(signal.SIGSTOP)  # it still accepts connections, but says nothing
         start = time.monotonic()
         with pytest.raises(OSError, match="NETWORK_CONNECTION"):
@@ -376,7 +378,7 @@ def test_a_store_that_is_gone_fails_the_shard_and_not_its_pairs(trees: Path, tmp
             list(worker.run_shard(0))
         assert run.committed() == []
         with pytest.raises(OSError, match="NETWORK_CONNECTION"):
-            stored.commit(0, {Kind.SPATIAL: rows(Kind.SPATIAL)})
+            stored.commit(0, {kinds.SPATIAL: rows(kinds.SPATIAL)})
         with pytest.raises(DatasetError, match=r"cannot be read: .*NETWORK_CONNECTION"):
             open_dataset("folder", at("images"))
         with pytest.raises(RunError, match=r"cannot be reached: .*NETWORK_CONNECTION"):
@@ -435,10 +437,10 @@ def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
     second = again.communicate(timeout=300)[0]
     assert again.returncode == 0, second
     assert "resuming s3://***@bucket/killed-run?scheme=http" in second
-    rows = run.table(Kind.SALIENCY, ["pair", "method"]).to_pylist()
+    rows = run.table(kinds.SALIENCY, ["pair", "method"]).to_pylist()
     assert [(row["pair"], row["method"]) for row in rows] == list(product(range(PAIRS), methods))
     assert run.missing() == []
-    assert list(run.verify()) == []
+    assert list(verify(run)) == []
     calm = compute(assemble(toml, None, {}, "cpu"), tmp_path / "calm")
     tables = [compare(make_columns([one]), Rule(), intervals=True) for one in (run, calm)]
     assert tables[0].equals(tables[1])

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from helpers import make_run, manifest, plan, rows
 
 import extremal.storage.run
-from extremal.storage import ConfigMismatch, Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.storage.compact import compact
 from extremal.storage.files import (
     STALE_TEMP_S,
@@ -31,7 +32,10 @@ from extremal.storage.files import (
     sweep_temps,
     write_bytes,
 )
-from extremal.storage.schema import PLAN, SCHEMAS
+from extremal.storage.kinds import PAIR, Kind
+from extremal.storage.manifest import diff, sealed
+from extremal.storage.scores import write_scores
+from extremal.storage.verify import sweep, verify
 
 LOCAL = pafs.LocalFileSystem()
 
@@ -52,10 +56,10 @@ def test_create_find_and_open(tmp_path: Path) -> None:
     assert Run.find(uri) is None
     with pytest.raises(RunError, match="No run at"):
         Run.open(uri)
-    made = Run.create(uri, manifest(Kind.SPATIAL, areas=[0.1]), plan([0, 0, 1]))
+    made = Run.create(uri, manifest(kinds.SPATIAL, areas=[0.1]), plan([0, 0, 1]))
     found = Run.open(uri)
     assert found.manifest == made.manifest
-    assert found.kind == Kind.SPATIAL
+    assert found.kind == kinds.SPATIAL
     assert found.committed() == []
     assert Run.open(f"file://{uri}").manifest == made.manifest
 
@@ -64,7 +68,7 @@ def test_a_run_without_its_manifest_is_no_run(tmp_path: Path) -> None:
     """run.json is written last: a create that died before it left nothing to resume."""
     (tmp_path / "run.json").mkdir()
     with pytest.raises(RunError, match="Cannot write the run directory"):
-        Run.create(str(tmp_path), manifest(Kind.SPATIAL), plan([0]))
+        Run.create(str(tmp_path), manifest(kinds.SPATIAL), plan([0]))
     (tmp_path / "run.json").rmdir()
     assert Run.find(str(tmp_path)) is None
 
@@ -78,11 +82,11 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("config", {"seed": 1}, "was edited or is damaged"), ("kind", "masks", "not readable")],
+    [("config", {"seed": 1}, "was edited or is damaged"), ("study", "masks", "was edited or is damaged")],
 )
 def test_an_edited_manifest_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
     """Its shards say whose they are, and would all pass for those of another run."""
-    make_run(tmp_path, Kind.SPATIAL, {})
+    make_run(tmp_path, kinds.SPATIAL, {})
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(RunError, match=rf"run\.json.* {message}"):
@@ -90,31 +94,31 @@ def test_an_edited_manifest_is_refused(tmp_path: Path, key: str, value: Any, mes
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    make_run(tmp_path, Kind.SPATIAL, {})
+    make_run(tmp_path, kinds.SPATIAL, {})
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
     with pytest.raises(RunError, match="schema version 99"):
         Run.open(str(tmp_path))
 
 
-def test_check_accepts_the_same_identity_and_shows_differences(tmp_path: Path) -> None:
-    identity = {"config": {"engine": {"steps": 100, "areas": (0.1, 0.2)}, "tau": 1.0}, "model": {"name": "a"}}
-    identity["data"] = {"pairs": 1}
-    made = Run.create(str(tmp_path), {**identity, "kind": "spatial"}, plan([0]))
-    for run in (made, Run.open(str(tmp_path))):
-        run.check(identity)
-        other = {"config": {"engine": {"steps": 50, "areas": [0.1, 0.2]}}, "model": {"name": "a", "tta": 2}}
-        other["data"] = {"pairs": 2}
-        with pytest.raises(ConfigMismatch) as caught:
-            run.check(other)
-        lines = str(caught.value).splitlines()
-        assert lines[1:-1] == [
-            "  config.engine.steps: 100 -> 50",
-            "  config.tau: 1.0 -> (absent)",
-            "  data.pairs: 1 -> 2",
-            "  model.tta: (absent) -> 2",
-        ]
-        assert "choose another --out" in lines[-1]
+def test_a_study_of_another_version_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path, kinds.SPATIAL, {})
+    other = sealed(replace(run.manifest, study="holograms"))
+    (tmp_path / "run.json").write_text(other.to_json())
+    with pytest.raises(RunError, match=r"study 'holograms'.*version of extremal that wrote it"):
+        Run.open(str(tmp_path))
+
+
+def test_differences_are_told_leaf_by_leaf() -> None:
+    old = {"config": {"engine": {"steps": 100, "areas": [0.1, 0.2]}, "tau": 1.0}, "data": {"pairs": 1}}
+    new = {"config": {"engine": {"steps": 50, "areas": [0.1, 0.2]}}, "data": {"pairs": 2, "more": True}}
+    assert diff(old, old) == []
+    assert diff(old, new) == [
+        "config.engine.steps: 100 -> 50",
+        "config.tau: 1.0 -> (absent)",
+        "data.more: (absent) -> True",
+        "data.pairs: 1 -> 2",
+    ]
 
 
 # ---- plan -----------------------------------------------------------------------------------------
@@ -123,16 +127,16 @@ def test_check_accepts_the_same_identity_and_shows_differences(tmp_path: Path) -
 def test_the_plan_comes_back_whole_and_by_shard(tmp_path: Path) -> None:
     # A directory named like a Hive partition must not add a column.
     made = plan([0, 0, 1, 1, 1, 2])
-    run = Run.create(str(tmp_path / "shard=7"), manifest(Kind.SPATIAL), made)
+    run = Run.create(str(tmp_path / "shard=7"), manifest(kinds.SPATIAL), made)
     assert run.plan().equals(made)
     assert run.plan(["pair"]).column_names == ["pair"]
     assert run.shard_plan(1).equals(made.slice(2, 3))
-    assert run.shard_plan(1).schema.equals(PLAN)
+    assert run.shard_plan(1).schema.equals(PAIR.plan)
     assert run.shard_plan(9).num_rows == 0
 
 
 def test_a_missing_plan_is_named(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.SPATIAL, {})
+    run = make_run(tmp_path, kinds.SPATIAL, {})
     (tmp_path / "plan.parquet").write_bytes(b"junk")
     with pytest.raises(RunError, match=r"plan\.parquet is not readable"):
         run.plan()
@@ -146,7 +150,7 @@ def test_a_missing_plan_is_named(tmp_path: Path) -> None:
 def test_the_main_file_marks_the_shard_and_comes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run(tmp_path, Kind.CHANNEL, {})
+    run = make_run(tmp_path, kinds.CHANNEL, {})
     written: list[str] = []
 
     def note(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
@@ -154,7 +158,7 @@ def test_the_main_file_marks_the_shard_and_comes_last(
         write_bytes(filesystem, path, data)
 
     monkeypatch.setattr(extremal.storage.run, "write_bytes", note)
-    tables = {kind: rows(kind, {}) for kind in (Kind.CHANNEL, Kind.FAILURES, Kind.POINTS)}
+    tables = {kind: rows(kind, {}) for kind in (kinds.CHANNEL, kinds.FAILURES, kinds.POINTS)}
     run.commit(3, tables)
     assert written[-1] == "channel"
     assert sorted(written) == ["channel", "failures", "points"]
@@ -162,38 +166,38 @@ def test_the_main_file_marks_the_shard_and_comes_last(
 
 
 def test_side_tables_alone_commit_nothing(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.CHANNEL, {})
+    run = make_run(tmp_path, kinds.CHANNEL, {})
     with pytest.raises(ValueError, match="no channel table"):
-        run.commit(0, {Kind.POINTS: rows(Kind.POINTS, {})})
+        run.commit(0, {kinds.POINTS: rows(kinds.POINTS, {})})
     assert run.committed() == []
     # As a process killed in the middle leaves it.
     (tmp_path / "points/shard-000000.parquet").write_bytes(b"half a")
-    assert list(run.tables(Kind.POINTS)) == []
+    assert list(run.tables(kinds.POINTS)) == []
 
 
-@pytest.mark.parametrize("redone", [{}, {Kind.FAILURES: rows(Kind.FAILURES)}])
+@pytest.mark.parametrize("redone", [{}, {kinds.FAILURES: rows(kinds.FAILURES)}])
 def test_failures_go_when_the_shard_is_redone_without_any(tmp_path: Path, redone: dict[Kind, Any]) -> None:
-    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.FAILURES: [{"pair": 0, "stage": "decode"}]}})
-    assert run.table(Kind.FAILURES)["stage"].to_pylist() == ["decode"]
-    run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(1)), **redone})
-    assert run.table(Kind.FAILURES).num_rows == 0
-    assert run.table(Kind.CHANNEL).num_rows == 1
+    run = make_run(tmp_path, kinds.CHANNEL, {0: {kinds.FAILURES: [{"pair": 0, "stage": "decode"}]}})
+    assert run.table(kinds.FAILURES)["stage"].to_pylist() == ["decode"]
+    run.commit(0, {kinds.CHANNEL: rows(kinds.CHANNEL, *channel_rows(1)), **redone})
+    assert run.table(kinds.FAILURES).num_rows == 0
+    assert run.table(kinds.CHANNEL).num_rows == 1
 
 
 def test_a_failed_redo_leaves_the_committed_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = {Kind.CHANNEL: channel_rows(1), Kind.FAILURES: [{"pair": 1}]}
-    run = make_run(tmp_path, Kind.CHANNEL, {0: failed})
+    failed = {kinds.CHANNEL: channel_rows(1), kinds.FAILURES: [{"pair": 1}]}
+    run = make_run(tmp_path, kinds.CHANNEL, {0: failed})
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
-    assert run.table(Kind.CHANNEL).num_rows == 1
-    assert run.table(Kind.FAILURES)["pair"].to_pylist() == [1]
+        run.commit(0, {kinds.CHANNEL: rows(kinds.CHANNEL, *channel_rows(2))})
+    assert run.table(kinds.CHANNEL).num_rows == 1
+    assert run.table(kinds.FAILURES)["pair"].to_pylist() == [1]
     with pytest.raises(OSError, match="No space"):
-        run.commit(1, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
+        run.commit(1, {kinds.CHANNEL: rows(kinds.CHANNEL, *channel_rows(2))})
     assert run.committed() == [0]
     assert not [name for name in files_under(tmp_path) if name.endswith(".tmp")]
 
@@ -201,38 +205,38 @@ def test_a_failed_redo_leaves_the_committed_shard(tmp_path: Path, monkeypatch: p
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match="Cannot write the run directory"):
-        Run.create(str(tmp_path / "file" / "run"), manifest(Kind.SPATIAL), plan([0]))
-    run = make_run(tmp_path / "run", Kind.SPATIAL, {})
+        Run.create(str(tmp_path / "file" / "run"), manifest(kinds.SPATIAL), plan([0]))
+    run = make_run(tmp_path / "run", kinds.SPATIAL, {})
     (tmp_path / "run" / "scores").write_text("in the way")
     with pytest.raises(RunError, match="Cannot write"):
-        run.write_scores("pointing", plan([0]))
+        write_scores(run, "pointing", plan([0]))
 
 
 def test_a_table_that_is_no_shard_is_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.CHANNEL, {})
+    run = make_run(tmp_path, kinds.CHANNEL, {})
     with pytest.raises(ValueError):
-        run.commit(0, {Kind.CHANNEL: rows(Kind.POINTS, {})})
+        run.commit(0, {kinds.CHANNEL: rows(kinds.POINTS, {})})
     assert run.committed() == []
 
 
 def test_shards_are_counted_from_the_plan_and_the_listing(tmp_path: Path) -> None:
-    run = Run.create(str(tmp_path), manifest(Kind.CHANNEL), plan([0, 0, 1, 3, 3, 3]))
+    run = Run.create(str(tmp_path), manifest(kinds.CHANNEL), plan([0, 0, 1, 3, 3, 3]))
     assert run.shard_sizes() == {0: 2, 1: 1, 3: 3}
     assert run.missing() == [0, 1, 3]
-    run.commit(1, {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": 2})})
-    run.commit(3, {Kind.CHANNEL: rows(Kind.CHANNEL), Kind.FAILURES: rows(Kind.FAILURES, {"pair": 3})})
+    run.commit(1, {kinds.CHANNEL: rows(kinds.CHANNEL, {"pair": 2})})
+    run.commit(3, {kinds.CHANNEL: rows(kinds.CHANNEL), kinds.FAILURES: rows(kinds.FAILURES, {"pair": 3})})
     assert run.missing() == [0]
     assert run.with_failures() == [3]
     assert run.commit_times().keys() == {1, 3}
-    assert run.shard_table(1, Kind.FAILURES).equals(rows(Kind.FAILURES))
-    assert run.shard_table(3, Kind.FAILURES)["pair"].to_pylist() == [3]
+    assert run.shard_table(1, kinds.FAILURES).equals(rows(kinds.FAILURES))
+    assert run.shard_table(3, kinds.FAILURES)["pair"].to_pylist() == [3]
 
 
 def test_a_retried_shard_never_loses_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two files, a pair is in the results or among the failures, or in both."""
     for killed_after in range(4):
-        before = {Kind.CHANNEL: [{"pair": 0}], Kind.FAILURES: [{"pair": 1}]}
-        run = make_run(tmp_path / str(killed_after), Kind.CHANNEL, {0: before})
+        before = {kinds.CHANNEL: [{"pair": 0}], kinds.FAILURES: [{"pair": 1}]}
+        run = make_run(tmp_path / str(killed_after), kinds.CHANNEL, {0: before})
         left = killed_after
 
         def write(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
@@ -252,46 +256,46 @@ def test_a_retried_shard_never_loses_a_pair(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
             patched.setattr(extremal.storage.run, "write_bytes", write)
             patched.setattr(extremal.storage.run, "remove", delete)
-            again = {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": 0}, {"pair": 1})}
-            run.commit(0, {**again, Kind.POINTS: rows(Kind.POINTS, {"pair": 1})})
+            again = {kinds.CHANNEL: rows(kinds.CHANNEL, {"pair": 0}, {"pair": 1})}
+            run.commit(0, {**again, kinds.POINTS: rows(kinds.POINTS, {"pair": 1})})
         found = {
-            pair for kind in (Kind.CHANNEL, Kind.FAILURES) for pair in run.table(kind)["pair"].to_pylist()
+            pair for kind in (kinds.CHANNEL, kinds.FAILURES) for pair in run.table(kind)["pair"].to_pylist()
         }
         assert found == {0, 1}
     assert run.with_failures() == []
 
 
 def test_cut_off_shards_are_open_again(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.CHANNEL, {i: {Kind.CHANNEL: channel_rows(3)} for i in range(4)})
+    run = make_run(tmp_path, kinds.CHANNEL, {i: {kinds.CHANNEL: channel_rows(3)} for i in range(4)})
     paths = [tmp_path / f"channel/shard-00000{i}.parquet" for i in range(4)]
     paths[0].write_bytes(b"")
     paths[1].write_bytes(paths[1].read_bytes()[:-1])
     paths[3].write_bytes(b"PAR1")
-    assert run.sweep() == [str(paths[i]) for i in (0, 1, 3)]
+    assert sweep(run) == [str(paths[i]) for i in (0, 1, 3)]
     assert run.committed() == [2]
-    assert run.sweep() == []
+    assert sweep(run) == []
 
 
 def test_verify_names_every_shard_that_is_not_whole(tmp_path: Path) -> None:
-    good = {Kind.CHANNEL: [{"pair": 0}], Kind.POINTS: [{"pair": 0}]}
-    run = make_run(tmp_path / "run", Kind.CHANNEL, {i: good for i in range(6)})
-    assert list(run.verify()) == []
+    good = {kinds.CHANNEL: [{"pair": 0}], kinds.POINTS: [{"pair": 0}]}
+    run = make_run(tmp_path / "run", kinds.CHANNEL, {i: good for i in range(6)})
+    assert list(verify(run)) == []
     whole = {kind: rows(kind, *made) for kind, made in good.items()}
-    run.commit(0, {**whole, Kind.FAILURES: rows(Kind.FAILURES, {"pair": 0})})
-    (problem,) = run.verify()
+    run.commit(0, {**whole, kinds.FAILURES: rows(kinds.FAILURES, {"pair": 0})})
+    (problem,) = verify(run)
     assert "extremal retry" in problem, "killed between two files, which is no damage"
     run.commit(0, whole)
     folder = tmp_path / "run"
     broken = folder / "channel/shard-000001.parquet"
     broken.write_bytes(broken.read_bytes()[:-6] + b"\xff" + broken.read_bytes()[-5:])
-    run.commit(2, {Kind.CHANNEL: rows(Kind.CHANNEL), Kind.POINTS: rows(Kind.POINTS)})
+    run.commit(2, {kinds.CHANNEL: rows(kinds.CHANNEL), kinds.POINTS: rows(kinds.POINTS)})
     (folder / "points/shard-000003.parquet").unlink()
-    run.commit(4, {Kind.CHANNEL: rows(Kind.CHANNEL), Kind.FAILURES: rows(Kind.FAILURES, {"pair": 4})})
-    other = make_run(tmp_path / "other", Kind.CHANNEL, {5: good}, seed=1)
+    run.commit(4, {kinds.CHANNEL: rows(kinds.CHANNEL), kinds.FAILURES: rows(kinds.FAILURES, {"pair": 4})})
+    other = make_run(tmp_path / "other", kinds.CHANNEL, {5: good}, seed=1)
     (folder / "channel/shard-000005.parquet").write_bytes(
         Path(other.root, "channel/shard-000005.parquet").read_bytes()
     )
-    problems = list(run.verify())
+    problems = list(verify(run))
     expected = ["000001.parquet is damaged", "000002.parquet and its failures hold 0 of 1 pairs"]
     expected += ["000003.parquet has no points", "000005.parquet belongs to another run"]
     assert len(problems) == len(expected)
@@ -301,7 +305,7 @@ def test_verify_names_every_shard_that_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_calls_are_advice(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.SPATIAL, {})
+    run = make_run(tmp_path, kinds.SPATIAL, {})
     assert run.calls() == []
     run.write_calls([{"pairs": 1}, {"pairs": 2}])
     assert run.calls() == [{"pairs": 1}, {"pairs": 2}]
@@ -314,27 +318,29 @@ def test_calls_are_advice(tmp_path: Path) -> None:
 
 
 def test_compaction_keeps_every_row_in_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards = {i: {Kind.CHANNEL: [{**r, "pair": i} for r in channel_rows(1)]} for i in range(5)}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    shards = {i: {kinds.CHANNEL: [{**r, "pair": i} for r in channel_rows(1)]} for i in range(5)}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
     parts = list(compact(run))
     assert [str(Path(part).relative_to(tmp_path)) for part in parts] == [
         f"compact/{kind}/part-00000.parquet" for kind in ("channel", "points", "failures")
     ]
-    assert pq.read_table(parts[0]).equals(run.table(Kind.CHANNEL))
-    monkeypatch.setattr(extremal.storage.compact, "PART_BYTES", 2.5 * run.shard_table(0, Kind.CHANNEL).nbytes)
+    assert pq.read_table(parts[0]).equals(run.table(kinds.CHANNEL))
+    monkeypatch.setattr(
+        extremal.storage.compact, "PART_BYTES", 2.5 * run.shard_table(0, kinds.CHANNEL).nbytes
+    )
     assert len(list(compact(run))) == 5
-    assert pq.read_table(f"{tmp_path}/compact/channel").equals(run.table(Kind.CHANNEL))
+    assert pq.read_table(f"{tmp_path}/compact/channel").equals(run.table(kinds.CHANNEL))
     monkeypatch.undo()
     assert list(compact(run)) == parts
     assert files_under(tmp_path / "compact/channel") == ["part-00000.parquet"]
 
 
 def test_compaction_refuses_what_is_incomplete_or_unwritable(tmp_path: Path) -> None:
-    run = Run.create(str(tmp_path), manifest(Kind.CHANNEL), plan([0, 1]))
+    run = Run.create(str(tmp_path), manifest(kinds.CHANNEL), plan([0, 1]))
     with pytest.raises(RunError, match=r"2 shards of .* are missing"):
         list(compact(run))
     for shard in (0, 1):
-        run.commit(shard, {Kind.CHANNEL: rows(Kind.CHANNEL, {"pair": shard})})
+        run.commit(shard, {kinds.CHANNEL: rows(kinds.CHANNEL, {"pair": shard})})
     (tmp_path / "compact").write_text("in the way")
     with pytest.raises(RunError, match=r"Cannot write .*compact/channel"):
         list(compact(run))
@@ -345,8 +351,8 @@ def test_a_compaction_that_fails_leaves_no_part_of_the_run(
 ) -> None:
     """It would pass for the whole of it."""
     monkeypatch.setattr(extremal.storage.compact, "PART_BYTES", 1)
-    shards = {i: {Kind.CHANNEL: [{"pair": i}]} for i in range(3)}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    shards = {i: {kinds.CHANNEL: [{"pair": i}]} for i in range(3)}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
     shard = tmp_path / "channel/shard-000002.parquet"
     shard.write_bytes(shard.read_bytes()[:-50] + b"PAR1")
     with pytest.raises(RunError, match=r"000002\.parquet is damaged"):
@@ -358,23 +364,23 @@ def test_a_compaction_that_fails_leaves_no_part_of_the_run(
 
 
 def test_tables_come_in_shard_order_with_the_schema(tmp_path: Path) -> None:
-    shards = {i: {Kind.CHANNEL: [{"pair": i, "class_name": f"c{i}"}]} for i in (2, 0, 11)}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    shards = {i: {kinds.CHANNEL: [{"pair": i, "class_name": f"c{i}"}]} for i in (2, 0, 11)}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
     assert run.committed() == [0, 2, 11]
-    assert run.table(Kind.CHANNEL)["pair"].to_pylist() == [0, 2, 11]
-    assert run.table(Kind.CHANNEL).schema.equals(SCHEMAS[Kind.CHANNEL])
-    assert run.table(Kind.POINTS).schema.equals(SCHEMAS[Kind.POINTS])
-    assert run.table(Kind.CHANNEL, ["class_name", "pair"]).column_names == ["class_name", "pair"]
+    assert run.table(kinds.CHANNEL)["pair"].to_pylist() == [0, 2, 11]
+    assert run.table(kinds.CHANNEL).schema.equals(kinds.CHANNEL.schema(PAIR))
+    assert run.table(kinds.POINTS).schema.equals(kinds.POINTS.schema(PAIR))
+    assert run.table(kinds.CHANNEL, ["class_name", "pair"]).column_names == ["class_name", "pair"]
     footer = pq.read_metadata(tmp_path / "channel/shard-000002.parquet").metadata
-    assert footer[b"extremal.config_hash"].decode() == run.manifest["config_hash"]
+    assert footer[b"extremal.config_hash"].decode() == run.manifest.config_hash
     assert footer[b"extremal.rows"] == b"1"
 
 
-@pytest.mark.parametrize("kind", [Kind.CHANNEL, Kind.POINTS])
+@pytest.mark.parametrize("kind", [kinds.CHANNEL, kinds.POINTS])
 def test_a_damaged_shard_is_named_with_the_fix(tmp_path: Path, kind: Kind) -> None:
-    shards = {0: {Kind.CHANNEL: channel_rows(3), Kind.POINTS: [{"x": 1}]}}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
-    path = tmp_path / kind.value / "shard-000000.parquet"
+    shards = {0: {kinds.CHANNEL: channel_rows(3), kinds.POINTS: [{"x": 1}]}}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
+    path = tmp_path / kind.name / "shard-000000.parquet"
     good = path.read_bytes()
     for bad in (b"", good[: len(good) // 2], good[:-6] + b"\xff" + good[-5:]):
         path.write_bytes(bad)
@@ -389,32 +395,32 @@ def test_flipped_bits_are_refused(tmp_path: Path) -> None:
     """Masks fill a shard and any bits are a mask, so this takes checksums."""
     rng = np.random.default_rng(0)
     made = [{"pair": i, "masks": rng.random(1000).astype(np.float16)} for i in range(5)]
-    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: made}})
+    run = make_run(tmp_path, kinds.CHANNEL, {0: {kinds.CHANNEL: made}})
     path = tmp_path / "channel/shard-000000.parquet"
-    good, whole = path.read_bytes(), run.table(Kind.CHANNEL)
+    good, whole = path.read_bytes(), run.table(kinds.CHANNEL)
     wrong = 0
     for _ in range(200):
         bad = bytearray(good)
         bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
         path.write_bytes(bad)
         with suppress(RunError):
-            wrong += not run.table(Kind.CHANNEL).equals(whole)
+            wrong += not run.table(kinds.CHANNEL).equals(whole)
     # The footer has no checksum; what is left is a bit of it that nothing else contradicts.
     assert wrong <= 10
 
 
 def test_a_shard_of_another_run_is_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "a", Kind.CHANNEL, {}, seed=0)
-    make_run(tmp_path / "b", Kind.CHANNEL, {0: {}}, seed=1)
+    run = make_run(tmp_path / "a", kinds.CHANNEL, {}, seed=0)
+    make_run(tmp_path / "b", kinds.CHANNEL, {0: {}}, seed=1)
     name = "channel/shard-000000.parquet"
     (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
     with pytest.raises(RunError, match="belongs to another run"):
-        run.table(Kind.CHANNEL)
+        run.table(kinds.CHANNEL)
 
 
 def test_other_tools_read_the_shards(tmp_path: Path) -> None:
-    shards = {i: {Kind.CHANNEL: channel_rows(2)} for i in range(2)}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    shards = {i: {kinds.CHANNEL: channel_rows(2)} for i in range(2)}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
     # What a killed process leaves must not be in the way.
     (tmp_path / "channel/.shard-000002.parquet.0123.tmp").write_bytes(b"half a shard")
     folder = f"{run.root}/channel"
@@ -433,11 +439,11 @@ def test_other_tools_read_the_shards(tmp_path: Path) -> None:
 
 
 def test_scores_are_written_as_parquet_and_csv(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.SPATIAL, {})
-    table = rows(Kind.CHANNEL, {"counts": [1, 5], "class_name": "a, b"}).select(
+    run = make_run(tmp_path, kinds.SPATIAL, {})
+    table = rows(kinds.CHANNEL, {"counts": [1, 5], "class_name": "a, b"}).select(
         ["class_name", "counts", "a_star"]
     )
-    assert run.write_scores("toy", table) == f"{tmp_path}/scores/toy.csv"
+    assert write_scores(run, "toy", table) == f"{tmp_path}/scores/toy.csv"
     assert pq.read_table(tmp_path / "scores/toy.parquet").equals(table)
     frame = pd.read_csv(tmp_path / "scores/toy.csv")
     assert frame.iloc[0].tolist()[:2] == ["a, b", "1 5"]
@@ -467,9 +473,11 @@ def test_other_filesystems_take_the_whole_run(tmp_path: Path, monkeypatch: pytes
     """A wrapped filesystem stands for an object store: not local to write_bytes."""
     store = pafs.SubTreeFileSystem(str(tmp_path), LOCAL)
     monkeypatch.setattr(extremal.storage.run, "open_filesystem", lambda uri: (store, "bucket/run"))
-    run = make_run(Path("ignored"), Kind.CHANNEL, {0: {Kind.CHANNEL: channel_rows(2), Kind.FAILURES: [{}]}})
-    run.commit(0, {Kind.CHANNEL: rows(Kind.CHANNEL, *channel_rows(2))})
-    assert run.table(Kind.CHANNEL).num_rows == 2
+    run = make_run(
+        Path("ignored"), kinds.CHANNEL, {0: {kinds.CHANNEL: channel_rows(2), kinds.FAILURES: [{}]}}
+    )
+    run.commit(0, {kinds.CHANNEL: rows(kinds.CHANNEL, *channel_rows(2))})
+    assert run.table(kinds.CHANNEL).num_rows == 2
     assert run.shard_plan(0).num_rows == 1
     assert files_under(tmp_path / "bucket/run") == [
         "channel/shard-000000.parquet",

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.workers.config import InversionConfig
 from extremal.workers.inversion.invert import InversionResult, channel_targets, cosine, invert, masked
 from extremal.workers.inversion.parameterization import png
@@ -24,7 +24,12 @@ class Inversion:
     """The inversions of a run on one network; stands where an `Attribution` does."""
 
     def __init__(
-        self, network: Network, config: InversionConfig, layer: str, channels_hash: str, slots: int | None
+        self,
+        network: Network,
+        config: InversionConfig,
+        layer: str,
+        channels_hash: str | None,
+        slots: int | None,
     ) -> None:
         """
         Args:
@@ -38,7 +43,7 @@ class Inversion:
         self.network, self.config, self.slots = network, config, slots
         self._split: Split = split_network(network, layer)
         self._channels = Run.open(config.channels)
-        if self._channels.manifest["config_hash"] != channels_hash:
+        if self._channels.manifest.config_hash != channels_hash:
             raise RunError(
                 f"{self._channels.place()} is another channel run than the one that was planned with. "
                 "Put that one back, or give --channels where it lies now and another --out."
@@ -103,7 +108,7 @@ class Inversion:
         wanted = {_name(item.row) for item in items}
         shards = {row["shard"] for row in planned.to_pylist() if _name(row) in wanted}
         rows: dict[tuple[Any, ...], Row] = {}
-        for table in self._channels.tables(Kind.CHANNEL, _COLUMNS, sorted(shards)):
+        for table in self._channels.tables(kinds.CHANNEL, _COLUMNS, sorted(shards)):
             here = pa.array([image in images for image in table["image_id"].to_pylist()], pa.bool_())
             rows |= {_name(row): row for row in table.filter(here).to_pylist()}
         return [rows.get(_name(item.row)) for item in items]

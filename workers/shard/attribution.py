@@ -13,10 +13,11 @@ from extremal.workers.extremal.channel import channel_attribution
 from extremal.workers.extremal.spatial import extremal_perturbation
 from extremal.workers.networks.cut import Split, split_network
 from extremal.workers.networks.network import Network
-from extremal.workers.pointing.point import Smooth
-from extremal.workers.saliency import METHODS, Batch
+from extremal.workers.pointing.smooth import Smooth
+from extremal.workers.saliency.batch import Batch
 from extremal.workers.saliency.fidelity import insertion_deletion
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.methods import METHODS
 from extremal.workers.shard.rows import (
     KEY,
     Item,
@@ -184,31 +185,31 @@ class Attribution:
         """Maps of several methods."""
         shape = tuple(batch.images.shape[1:])
         given = Batch(
-            self.network,
-            batch.images,
-            batch.image,
-            batch.targets,
-            batch.seeds,
-            self.seed,
-            self._layers,
-            config,
-            self._spatial,
-            self._channel,
-            self._slots,
-            self._split,
-            self._fitted.setdefault(shape, {}),
+            network=self.network,
+            images=batch.images,
+            image=batch.image,
+            targets=batch.targets,
+            seeds=batch.seeds,
+            seed=self.seed,
+            layers=self._layers,
+            config=config,
+            sections=(self._spatial, self._channel),
+            slots=self._slots,
+            split=self._split,
+            fitted=self._fitted.setdefault(shape, {}),
         )
         found = [Found([], []) for _ in batch.items]
         scores = batch.score.tolist()
         # Recorded passes are large: what reads them comes first, and they are gone before the optimizations.
-        for name in sorted(config.methods, key=lambda name: not METHODS[name].recorded):
-            if not METHODS[name].recorded:
+        for name in sorted(config.methods, key=lambda name: not METHODS[name].method.recorded):
+            method = METHODS[name].method
+            if not method.recorded:
                 given.shared.clear()
             start = time.perf_counter()
-            result = METHODS[name].compute(given)
+            result = method.compute(given)
             maps = result.maps.float().cpu()
             seconds = (time.perf_counter() - start) / len(found)
-            smooth = Smooth(self._spatial.smooth) if name == "extremal" else METHODS[name].smooth
+            smooth = result.smoothing or METHODS[name].smoothing
             points = _points(batch.items, name, maps, smooth)
             diagnostics = {key: value.tolist() for key, value in result.diagnostics.items()}
             curves = _curves(given, result.maps)

@@ -13,7 +13,8 @@ from extremal.workers.errors import ImageError
 from extremal.workers.extremal.channel import ChannelResult
 from extremal.workers.extremal.spatial import SpatialResult
 from extremal.workers.pointing.ground_truth import decode_mask, distance2, share_inside
-from extremal.workers.pointing.point import Region, Smooth, locate, peak, to_original
+from extremal.workers.pointing.point import Region, locate, peak, to_original
+from extremal.workers.pointing.smooth import Smooth
 
 KEY = ("pair", "image_id", "path", "class_id", "class_name")
 Row = dict[str, Any]

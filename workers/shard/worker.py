@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import open_root
-from extremal.storage.schema import SCHEMAS
+from extremal.storage.manifest import Model
 from extremal.workers.config import ChannelConfig, InversionConfig, Precision, SaliencyConfig, SpatialConfig
 from extremal.workers.errors import ImageError, NetworkError
 from extremal.workers.heartbeat import PULSE
@@ -66,17 +66,18 @@ class Progress:
     slots: int | None = None
 
 
-def check_weights(network: Network, model: Mapping[str, Any]) -> None:
+def check_weights(network: Network, model: Model) -> None:
     """Refuse a network that is not the one of a run's manifest.
 
     Raises:
         NetworkError: its weights are others.
     """
-    for key, found in (("weights_sha256", network), ("original_sha256", network.original)):
-        if found.fingerprint != model[key]:
+    stored = (network, model.weights_sha256), (network.original, model.original_sha256)
+    for found, fingerprint in stored:
+        if found.fingerprint != fingerprint:
             raise NetworkError(
                 f"{found.name} has other weights here ({found.fingerprint[:12]}) than when the run was "
-                f"planned ({model[key][:12]}). Give every machine the same file."
+                f"planned ({fingerprint[:12]}). Give every machine the same file."
             )
 
 
@@ -100,7 +101,7 @@ class Worker:
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         self.run = Run.open(spec.run)
         self._images = open_root(spec.root)
-        check_weights(self.network, self.run.manifest["model"])
+        check_weights(self.network, self.run.manifest.model)
         # Shards may be run from two threads: one decodes or writes while the other computes.
         self._device = threading.Lock()
         self.attribution = self._attribution(spec)
@@ -109,7 +110,7 @@ class Worker:
         if not isinstance(spec.method, InversionConfig):
             return Attribution(self.network, spec.method, spec.seed, spec.slots, spec.studies)
         assert spec.studies is not None
-        channels = self.run.manifest["data"]["channels"]
+        channels = self.run.manifest.data.channels
         return Inversion(self.network, spec.method, spec.studies[1].layer, channels, spec.slots)
 
     def run_shard(self, shard: int, retry: bool = False) -> Iterator[Progress]:
@@ -140,7 +141,7 @@ class Worker:
         if retry:
             results, points, before = (
                 self.run.shard_table(shard, kind).to_pylist()
-                for kind in (self.run.kind, Kind.POINTS, Kind.FAILURES)
+                for kind in (self.run.kind, kinds.POINTS, kinds.FAILURES)
             )
             again = {row["pair"] for row in before} - {row["pair"] for row in results}
             rows = [row for row in rows if row["pair"] in again]
@@ -158,11 +159,11 @@ class Worker:
             finally:
                 self._device.release()
             yield Progress(len(members), len(failures) - failed, self.attribution.slots)
-        found = {self.run.kind: results, Kind.POINTS: points, Kind.FAILURES: failures}
+        found = {self.run.kind: results, kinds.POINTS: points, kinds.FAILURES: failures}
         tables = {}
         for kind, rows_of_kind in found.items():
             rows_of_kind.sort(key=lambda row: row["pair"])
-            tables[kind] = pa.Table.from_pylist(rows_of_kind, schema=SCHEMAS[kind])
+            tables[kind] = pa.Table.from_pylist(rows_of_kind, schema=self.run.schema(kind))
         self.run.commit(shard, tables)
         yield Progress(0, 0)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import manifest, row, rows
+from helpers import row, rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -34,8 +34,9 @@ from extremal.jobs.figures import (
 from extremal.jobs.figures.drawing import ORANGE, encode, heat
 from extremal.jobs.figures.write import PER_CLASS, PER_PAIR
 from extremal.pipeline.errors import DatasetError
-from extremal.storage import Kind, Run, RunError
-from extremal.storage.schema import PLAN
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.kinds import PAIR, Kind
+from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
 from extremal.workers.config import MaskConfig, SpatialConfig
 from extremal.workers.extremal.masks import mask_family, render_masks
 
@@ -43,15 +44,7 @@ HEIGHT, WIDTH = 32, 48
 AREAS = [0.125, 0.25, 0.5]
 COUNTS = [1, 2, 4]
 MASK = MaskConfig(step=8, sigma=8.0)
-MODEL = {
-    "name": "toy",
-    "resize": HEIGHT,
-    "crop": None,
-    "mean": [0.5, 0.4, 0.3],
-    "std": [0.2, 0.3, 0.25],
-    "interpolation": "bilinear",
-    "antialias": True,
-}
+MODEL = Model("toy", resize=HEIGHT, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
 HOSTILE = r"$\frac$ <b>'\"& ü 犬"
 NAMES = ["cat", "dog", HOSTILE, "cat"]
 RNG = np.random.default_rng(0)
@@ -75,15 +68,10 @@ def make(
     Args:
         tables: what a pair has, none = not committed. channels: the channel run of inversions.
     """
-    data = {"channels": channels.manifest["config_hash"]} if channels else {}
-    head = {
-        **manifest(kind, **config),
-        "model": MODEL,
-        "data": data,
-        "dataset": {"root": str(path.parent / "images")},
-    }
-    plan = [row(PLAN, **key(i), pair=place, shard=place) for place, i in enumerate(pairs)]
-    run = Run.create(str(path), head, pa.Table.from_pylist(plan, schema=PLAN))
+    data = Data(channels=channels.manifest.config_hash if channels else None)
+    head = Manifest(kind.name, config, MODEL, data, dataset=DatasetRecord(str(path.parent / "images")))
+    plan = [row(PAIR.plan, **key(i), pair=place, shard=place) for place, i in enumerate(pairs)]
+    run = Run.create(str(path), head, pa.Table.from_pylist(plan, schema=PAIR.plan))
     for place, i in enumerate(pairs):
         if i in tables:
             own = {k: [{**key(i), "pair": place, **v} for v in values] for k, values in tables[i].items()}
@@ -149,8 +137,8 @@ def channel_row(i: int, **values: Any) -> dict[str, Any]:
 
 
 def spatial_run(path: Path, pairs: Sequence[int] = (0, 1, 2, 3), **only: Any) -> Run:
-    tables = only.get("tables") or {i: {Kind.SPATIAL: [spatial_row(i)]} for i in pairs}
-    return make(path, Kind.SPATIAL, pairs, tables, spatial=asdict(SpatialConfig(mask=MASK)))
+    tables = only.get("tables") or {i: {kinds.SPATIAL: [spatial_row(i)]} for i in pairs}
+    return make(path, kinds.SPATIAL, pairs, tables, spatial=asdict(SpatialConfig(mask=MASK)))
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +149,8 @@ def spatial(images: Path) -> Run:
 @pytest.fixture(scope="module")
 def channel(images: Path) -> Run:
     """Two pairs have no a*: the second of its class, and that of `dog`, which is alone."""
-    made = {i: {Kind.CHANNEL: [channel_row(i, a_star=None if i in (1, 3) else 2)]} for i in range(4)}
-    return make(images.parent / "channel", Kind.CHANNEL, range(4), made)
+    made = {i: {kinds.CHANNEL: [channel_row(i, a_star=None if i in (1, 3) else 2)]} for i in range(4)}
+    return make(images.parent / "channel", kinds.CHANNEL, range(4), made)
 
 
 def shown(axis: Axes) -> np.ndarray:
@@ -229,15 +217,15 @@ def test_compare_methods_joins_runs_whose_pairs_are_in_another_order(
     maps = {(i, m): np.random.default_rng(i + len(m)).random((4, 6)) for i in order for m in ("grad", "rise")}
     made = {
         i: {
-            Kind.SALIENCY: [
+            kinds.SALIENCY: [
                 {"method": m, "input_shape": [HEIGHT, WIDTH], "map_shape": [4, 6], "map": maps[i, m].ravel()}
                 for m in ("grad", "rise")
             ]
         }
         for i in order
     }
-    methods = make(tmp_path / "methods", Kind.SALIENCY, order, made, saliency={"methods": ["grad", "rise"]})
-    tables = {i: {Kind.SPATIAL: [spatial_row(i, a_star=a_star)]} for i in range(4)}
+    methods = make(tmp_path / "methods", kinds.SALIENCY, order, made, saliency={"methods": ["grad", "rise"]})
+    tables = {i: {kinds.SPATIAL: [spatial_row(i, a_star=a_star)]} for i in range(4)}
     figure = compare_methods([spatial_run(tmp_path / "s", tables=tables), methods], pairs=[1, 2, 3])
     assert titles(figure)[:4] == ["dog", figure.axes[1].get_title(), "grad", "rise"]
     assert title in figure.axes[1].get_title()
@@ -251,8 +239,8 @@ def test_compare_methods_joins_runs_whose_pairs_are_in_another_order(
             np.testing.assert_allclose(shown(axis), heat(pixels, stored), atol=1e-6)
     assert [note.startswith("not among the pairs of") for note in notes(figure)] == [True, True]
     # Maps that were not kept are named with their fix.
-    bare = {0: {Kind.SALIENCY: [{"method": "grad", "input_shape": [HEIGHT, WIDTH]}]}}
-    run = make(tmp_path / "bare", Kind.SALIENCY, [0], bare, saliency={"methods": ["grad"]})
+    bare = {0: {kinds.SALIENCY: [{"method": "grad", "input_shape": [HEIGHT, WIDTH]}]}}
+    run = make(tmp_path / "bare", kinds.SALIENCY, [0], bare, saliency={"methods": ["grad"]})
     assert "maps = 28" in notes(compare_methods(run))[0]
 
 
@@ -283,7 +271,7 @@ def test_score_curve_draws_the_stored_scores_and_leads_to_them(spatial: Run) -> 
 
 
 def test_bars_of_area_growth_are_shares_of_the_full_score_up_to_a_quarter_more(tmp_path: Path) -> None:
-    made = {0: {Kind.SPATIAL: [spatial_row(0)]}, 1: {Kind.SPATIAL: [spatial_row(1, score_full=-0.5)]}}
+    made = {0: {kinds.SPATIAL: [spatial_row(0)]}, 1: {kinds.SPATIAL: [spatial_row(1, score_full=-0.5)]}}
     figure = area_growth(spatial_run(tmp_path / "run", [0, 1], tables=made))
     (bars,) = figure.axes[4].containers
     np.testing.assert_allclose(bars.datavalues, [1 / 4, 4.5 / 4, 1.25])
@@ -311,11 +299,11 @@ def test_inversions_and_where_they_differ(channel: Run, images: Path, tmp_path: 
     common = {"layer": "block4", "image": png(whole)}
     both = {**common, "image_masked": png(masked), "a_star": 2, "cosine_between": 0.25}
     made = {
-        0: {Kind.INVERSION: [both]},
-        1: {Kind.INVERSION: [{**common, "image_masked": png(masked)}]},
-        2: {Kind.INVERSION: [{"image": b"x"}]},
+        0: {kinds.INVERSION: [both]},
+        1: {kinds.INVERSION: [{**common, "image_masked": png(masked)}]},
+        2: {kinds.INVERSION: [{"image": b"x"}]},
     }
-    inversions = make(tmp_path / "inversions", Kind.INVERSION, [0, 1, 2], made)
+    inversions = make(tmp_path / "inversions", kinds.INVERSION, [0, 1, 2], made)
     figure = inversion_difference([channel, inversions], pairs=[0])
     assert len(figure.axes) == 5
     np.testing.assert_allclose(shown(figure.axes[0]), pixels_of(images, 0), atol=1e-6)
@@ -337,11 +325,11 @@ def test_channels_of_classes(channel: Run, images: Path, tmp_path: Path) -> None
     picture = RNG.integers(0, 256, (20, 20, 3)).astype(np.uint8)
     others = [{"layer": "block4", "channel": None, "image": b"an image"}]
     mine = {"layer": "block4", "channel": star, "image": png(picture)}
-    made = {0: {Kind.INVERSION: others}, 1: {Kind.INVERSION: [{**mine, "channel": star + 1}, mine]}}
-    inversions = make(tmp_path / "inversions", Kind.INVERSION, [0, 1], made, channel)
+    made = {0: {kinds.INVERSION: others}, 1: {kinds.INVERSION: [{**mine, "channel": star + 1}, mine]}}
+    inversions = make(tmp_path / "inversions", kinds.INVERSION, [0, 1], made, channel)
     # The layer of the same name of another channel run.
-    foreign = {0: {Kind.INVERSION: [{**mine, "image": b"another network"}]}}
-    other = make(tmp_path / "other", Kind.INVERSION, [0], foreign, inversions)
+    foreign = {0: {kinds.INVERSION: [{**mine, "image": b"another network"}]}}
+    other = make(tmp_path / "other", kinds.INVERSION, [0], foreign, inversions)
     figure = channels_of_classes([channel, other, inversions], classes=["cat", "dog"])
     bars = figure.axes[0].containers[0]
     np.testing.assert_allclose(bars.datavalues, masks[0], atol=1e-6)  # the other cat has no a*
@@ -360,10 +348,10 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
     masks = np.array([channel_row(i)["masks"].reshape(3, 4)[1] for i in range(4)], float)
     star = int(masks[0].argmax())
     pictures = [RNG.integers(0, 256, (20, 20, 3)).astype(np.uint8) for _ in range(5)]
-    made = {i: {Kind.INVERSION: [{"image": png(pictures[i]), "cosine": 0.5}]} for i in (0, 3)}
-    of_pairs = make(tmp_path / "pairs", Kind.INVERSION, [0, 1, 3], made, channel, inversion=PAIRS)
-    mine = {0: {Kind.INVERSION: [{"layer": "block4", "channel": star, "image": png(pictures[4])}]}}
-    of_channels = make(tmp_path / "channels", Kind.INVERSION, [0], mine, channel, inversion=CHANNELS)
+    made = {i: {kinds.INVERSION: [{"image": png(pictures[i]), "cosine": 0.5}]} for i in (0, 3)}
+    of_pairs = make(tmp_path / "pairs", kinds.INVERSION, [0, 1, 3], made, channel, inversion=PAIRS)
+    mine = {0: {kinds.INVERSION: [{"layer": "block4", "channel": star, "image": png(pictures[4])}]}}
+    of_channels = make(tmp_path / "channels", kinds.INVERSION, [0], mine, channel, inversion=CHANNELS)
     figure = inversions_of_classes([channel, of_channels, of_pairs])
     assert len(figure.axes) == 2 + 2
     assert titles(figure)[0] == f"top: channel {star}"
@@ -376,8 +364,8 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
         inversions_of_classes(of_pairs, classes=["dog"])
     # Where the dataset knows no class it is the output that was explained.
     own = {"class_id": -1, "class_name": "", "image": png(pictures[0]), "cosine": 0.5}
-    told = {i: {Kind.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
-    folder = make(tmp_path / "folder", Kind.INVERSION, [0, 3], told, channel, inversion=PAIRS)
+    told = {i: {kinds.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
+    folder = make(tmp_path / "folder", kinds.INVERSION, [0, 3], told, channel, inversion=PAIRS)
     assert titles(inversions_of_classes(folder, classes=["t3"])) == ["t3: cosine 0.50"]
     monkeypatch.setattr("extremal.jobs.figures.layouts.MOST", 1)
     with pytest.raises(RunError, match="2 classes have inversions; a sheet shows 1 to 1"):
@@ -389,8 +377,8 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
 def test_an_image_counts_once_among_those_that_excite_a_channel(images: Path, tmp_path: Path) -> None:
     (tmp_path / "images").symlink_to(images)
     again = [channel_row(0), channel_row(0, class_id=9, class_name="other")]
-    made = {0: {Kind.CHANNEL: again}, 1: {Kind.CHANNEL: [channel_row(1)]}}
-    figure = channels_of_classes(make(tmp_path / "run", Kind.CHANNEL, [0, 1], made), classes=["cat"])
+    made = {0: {kinds.CHANNEL: again}, 1: {kinds.CHANNEL: [channel_row(1)]}}
+    figure = channels_of_classes(make(tmp_path / "run", kinds.CHANNEL, [0, 1], made), classes=["cat"])
     assert sum(title.startswith("activation") for title in titles(figure)) == 2
 
 
@@ -399,8 +387,8 @@ def test_what_is_missing_is_said_in_its_panel_and_the_rest_is_drawn(images: Path
     folder.mkdir()
     (folder / "im1.png").write_bytes((images / "im1.png").read_bytes())
     Image.open(images / "im2.png").resize((HEIGHT, HEIGHT)).save(folder / "im2.png")
-    made = {i: {Kind.SPATIAL: [spatial_row(i)]} for i in range(3)}
-    made[3] = {Kind.FAILURES: [{"stage": "decode", "error": "im3 is broken"}]}
+    made = {i: {kinds.SPATIAL: [spatial_row(i)]} for i in range(3)}
+    made[3] = {kinds.FAILURES: [{"stage": "decode", "error": "im3 is broken"}]}
     run = spatial_run(tmp_path / "run", tables=made)
     for draw in (masks_of_areas, score_curve, area_growth):
         figure = draw(run)
@@ -447,7 +435,7 @@ def test_any_class_name_is_drawn_as_it_is_and_files_are_the_same_each_time(
 def test_letters_without_a_picture_are_replaced_and_long_names_cut(images: Path, tmp_path: Path) -> None:
     (tmp_path / "images").symlink_to(images)
     name = "a\x00b\nc" + 100 * "x"
-    run = spatial_run(tmp_path / "run", [0], tables={0: {Kind.SPATIAL: [spatial_row(0, class_name=name)]}})
+    run = spatial_run(tmp_path / "run", [0], tables={0: {kinds.SPATIAL: [spatial_row(0, class_name=name)]}})
     title = titles(masks_of_areas(run))[0].replace("\n", "")
     assert title.startswith("a\ufffdb")
     assert title.isprintable()
@@ -510,7 +498,7 @@ def test_compare_without_maps_or_masks_says_so(channel: Run) -> None:
 
 def test_credentials_are_asked_for_again(images: Path, tmp_path: Path) -> None:
     run = spatial_run(tmp_path / "run", [0])
-    run.manifest["dataset"]["root"] = "s3://***@bucket/images"
+    object.__setattr__(run.manifest.dataset, "root", "s3://***@bucket/images")
     with pytest.raises(RunError, match="give --root again"):
         masks_of_areas(run)
     assert notes(masks_of_areas(run, root=str(images))) == []

@@ -37,8 +37,10 @@ from extremal.pipeline.aggregates.pointing import Rule, pointing
 from extremal.pipeline.config import build_config
 from extremal.pipeline.errors import DatasetError
 from extremal.pipeline.stored_masks import cell_shape, draw_cells
-from extremal.storage import Kind, Run, RunError
-from extremal.storage.schema import PLAN
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.kinds import PAIR, Kind
+from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
+from extremal.storage.scores import write_scores
 from extremal.workers.config import MaskConfig
 from extremal.workers.extremal.masks import render_masks
 
@@ -46,10 +48,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\"'&"
 WIDTH, HEIGHT = 40, 30
 PAIRS = 7
 AREAS = [0.125, 0.5]
-MODEL: dict[str, Any] = {
-    "name": HOSTILE, "resize": 28, "crop": None, "mean": [0.5] * 3, "std": [0.2] * 3,
-    "interpolation": "bilinear", "antialias": True,
-}  # fmt: skip
+MODEL = Model(HOSTILE, resize=28, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 SHAPE = [28, 37]
 CELLS = [4, 5]  # of a step of 7 pixels; the parameters have a sixth column
 
@@ -86,24 +85,24 @@ def make(
     """
     plan = [
         row(
-            PLAN, pair=own, **key(pair), shard=own // size, boxes=[[8, 5, 29, 19]], targets=[0],
+            PAIR.plan, pair=own, **key(pair), shard=own // size, boxes=[[8, 5, 29, 19]], targets=[0],
             width=WIDTH, height=HEIGHT, rle=rle() if pair == 3 else None,
         )
         for own, pair in enumerate(order)
     ]  # fmt: skip
     config = build_config({"dataset": {"name": "coco", "split": "v"}, "network": {"name": "resnet18"}})
-    manifest = {
-        "config": config.identity(),
-        "model": MODEL,
-        "data": {"channels": inverted[1].manifest["config_hash"]} if inverted else {},
-        "kind": kind.value,
-    }
+    manifest = Manifest(
+        kind.name,
+        config.identity(),
+        MODEL,
+        Data(channels=inverted[1].manifest.config_hash if inverted else None),
+        dataset=DatasetRecord(root, ("x",), len(order)),
+    )
     if inverted:
-        manifest["config"]["inversion"] = {"subject": inverted[0]}
-    manifest["dataset"] = {"root": root, "classes": ["x"], "pairs": len(order)}
-    run = Run.create(str(place), manifest, pa.Table.from_pylist(plan, schema=PLAN))
+        manifest.config["inversion"] = {"subject": inverted[0]}
+    run = Run.create(str(place), manifest, pa.Table.from_pylist(plan, schema=PAIR.plan))
     for shard in sorted({r["shard"] for r in plan} - (skip or set())):
-        found: dict[Kind, list[dict[str, Any]]] = {kind: [], Kind.POINTS: [], Kind.FAILURES: []}
+        found: dict[Kind, list[dict[str, Any]]] = {kind: [], kinds.POINTS: [], kinds.FAILURES: []}
         for r in plan:
             if r["shard"] == shard:
                 pair = order[r["pair"]]
@@ -129,14 +128,14 @@ def params(pair: int) -> np.ndarray:
 
 def spatial(pair: int) -> dict[Kind, list[dict[str, Any]]]:
     if pair == 4:
-        return {Kind.FAILURES: [{"stage": "decode", "error_type": "ImageError", "error": HOSTILE}]}
+        return {kinds.FAILURES: [{"stage": "decode", "error_type": "ImageError", "error": HOSTILE}]}
     result = {
         "target_name": HOSTILE, "input_shape": SHAPE, "areas": AREAS, "params_shape": [2, 4, 6],
         "params": params(pair).ravel(), "score_full": 10.0, "score_perturbed": 2.0,
         "score_preserve": [6.0, 10.0], "score_delete": [4.0, math.nan], "a_star": None if pair == 0 else 0.5,
     }  # fmt: skip
     points = [point(pair, "center", 20, 15), point(pair, "extremal", 39, 5 * pair % HEIGHT)]
-    return {Kind.SPATIAL: [result], Kind.POINTS: points}
+    return {kinds.SPATIAL: [result], kinds.POINTS: points}
 
 
 def saliency(pair: int) -> dict[Kind, list[dict[str, Any]]]:
@@ -152,7 +151,7 @@ def saliency(pair: int) -> dict[Kind, list[dict[str, Any]]]:
         for i, name in enumerate(names)
     ]
     places = [point(pair, "center", 20, 15)] + [point(pair, n, 3 * i, pair) for i, n in enumerate(names)]
-    return {Kind.SALIENCY: maps, Kind.POINTS: places}
+    return {kinds.SALIENCY: maps, kinds.POINTS: places}
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +170,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """A spatial run of which a shard is missing, and the methods of most of its pairs, in another order."""
     place = tmp_path_factory.mktemp("runs")
-    first = make(place / "a", Kind.SPATIAL, list(range(PAIRS)), 3, spatial, str(images), skip={2})
-    second = make(place / "b", Kind.SALIENCY, [6, 5, 3, 2, 1, 0], 2, saliency, str(images))
+    first = make(place / "a", kinds.SPATIAL, list(range(PAIRS)), 3, spatial, str(images), skip={2})
+    second = make(place / "b", kinds.SALIENCY, [6, 5, 3, 2, 1, 0], 2, saliency, str(images))
     return [first, second]
 
 
@@ -358,7 +357,7 @@ def test_pictures_keep_their_stored_orientation_and_are_small(written: tuple[Sit
 
 
 def test_without_the_dataset_there_are_no_pictures(two: list[Run], tmp_path: Path) -> None:
-    run = make(tmp_path / "run", Kind.SPATIAL, [0, 1], 3, spatial, str(tmp_path / "gone"))
+    run = make(tmp_path / "run", kinds.SPATIAL, [0, 1], 3, spatial, str(tmp_path / "gone"))
     site = Site([run])
     assert load(site["data/index-000.js"])["picture"] == [-1, -1]
     found = load(site["data/overview.js"])
@@ -366,12 +365,12 @@ def test_without_the_dataset_there_are_no_pictures(two: list[Run], tmp_path: Pat
     assert any("give --root" in text for label, text in found["facts"] if label == "pictures")
     with pytest.raises(DatasetError, match="nowhere"):
         Site([run], str(tmp_path / "nowhere"))
-    hidden = make(tmp_path / "hidden", Kind.SPATIAL, [0], 3, spatial, "s3://***@bucket/data")
+    hidden = make(tmp_path / "hidden", kinds.SPATIAL, [0], 3, spatial, "s3://***@bucket/data")
     assert "give --root" in Site([hidden]).book.pictures.reason
 
 
 def test_runs_without_a_common_pair_are_refused(two: list[Run], tmp_path: Path) -> None:
-    other = make(tmp_path / "other", Kind.SPATIAL, [8, 9], 3, spatial, str(tmp_path))
+    other = make(tmp_path / "other", kinds.SPATIAL, [8, 9], 3, spatial, str(tmp_path))
     with pytest.raises(RunError, match="has no pair of"):
         Site([two[0], other])
 
@@ -379,21 +378,21 @@ def test_runs_without_a_common_pair_are_refused(two: list[Run], tmp_path: Path) 
 def channel(pair: int) -> dict[Kind, list[dict[str, Any]]]:
     masks = np.array([[0, 1, 0], [0, 1, 1 if pair % 2 else 0.5]], np.float16)
     return {
-        Kind.CHANNEL: [
+        kinds.CHANNEL: [
             {
                 "layer": "conv", "counts": [1, 2], "masks_shape": [2, 3], "masks": masks.ravel(), "a_star": 2,
                 "score_full": 4.0, "score_perturbed": 0.0, "score": [1.0, 2.0], "score_binary": [1.0, 3.0],
                 "saliency_shape": [2, 2], "saliency": [0, 1, 2, -4], "activations": [1, 2, 3],
             }
         ],
-        Kind.POINTS: [point(pair, "channel", 10, 10)],
+        kinds.POINTS: [point(pair, "channel", 10, 10)],
     }  # fmt: skip
 
 
 def inversion(pair: int) -> dict[Kind, list[dict[str, Any]]]:
     of_channel = pair >= 10
     return {
-        Kind.INVERSION: [
+        kinds.INVERSION: [
             {
                 "layer": "conv", "objective": "dot", "channel": 1 if of_channel else None,
                 "image": b"png %d" % pair,
@@ -405,9 +404,9 @@ def inversion(pair: int) -> dict[Kind, list[dict[str, Any]]]:
 
 
 def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
-    channels = make(tmp_path / "c", Kind.CHANNEL, [0, 1, 2], 2, channel, str(images))
+    channels = make(tmp_path / "c", kinds.CHANNEL, [0, 1, 2], 2, channel, str(images))
     # Another network's layer of the same name: its pictures are not this run's.
-    other = make(tmp_path / "o", Kind.CHANNEL, [0, 1], 1, channel, str(images), inverted=("none", channels))
+    other = make(tmp_path / "o", kinds.CHANNEL, [0, 1], 1, channel, str(images), inverted=("none", channels))
     runs = [channels]
     for name, order, subject, of in (
         ("foreign", [12], "channels", other),
@@ -415,7 +414,7 @@ def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
         ("inversions", [2, 1], "pairs", channels),
     ):
         runs.append(
-            make(tmp_path / name, Kind.INVERSION, order, 1, inversion, str(images), inverted=(subject, of))
+            make(tmp_path / name, kinds.INVERSION, order, 1, inversion, str(images), inverted=(subject, of))
         )
     site = Site(runs)
     paths = set(site.paths())
@@ -454,18 +453,18 @@ def test_what_does_not_belong_to_the_report_is_refused(images: Path, two: list[R
     with pytest.raises(RunError, match="is given 2 times"):
         Site([two[0], two[1], Run.open(two[0].uri)])
     of = ("pairs", two[0])
-    foreign = make(tmp_path / "f", Kind.INVERSION, [40], 1, inversion, str(images), inverted=of)
+    foreign = make(tmp_path / "f", kinds.INVERSION, [40], 1, inversion, str(images), inverted=of)
     with pytest.raises(RunError, match="has no pair of"):
         Site([two[0], foreign])
-    channels = make(tmp_path / "c", Kind.CHANNEL, [0, 1, 2], 2, channel, str(images))
-    channels.write_scores("ablation", pa.table({"other": [1]}))
+    channels = make(tmp_path / "c", kinds.CHANNEL, [0, 1, 2], 2, channel, str(images))
+    write_scores(channels, "ablation", pa.table({"other": [1]}))
     with pytest.raises(RunError, match="holds another table: `extremal ablate` makes it anew"):
         write_site(Site([channels]), str(tmp_path / "site"), Console(quiet=True))
 
 
 def test_an_image_of_another_shape_than_was_explained_is_not_shown(two: list[Run], tmp_path: Path) -> None:
     root = tmp_path / "images"
-    shutil.copytree(two[0].manifest["dataset"]["root"], root)
+    shutil.copytree(two[0].manifest.dataset.root, root)
     path = root / str(key(6)["path"])
     for size, shown in (((WIDTH, HEIGHT), True), ((3 * WIDTH, 3 * HEIGHT + 1), True), ((40, 10), False)):
         Image.new("RGB", size).save(path, "JPEG")
@@ -645,7 +644,7 @@ def test_an_interrupted_report_says_so(
 def test_what_a_writer_finds_unreadable_is_known_to_all_and_told_once(two: list[Run], tmp_path: Path) -> None:
     """Also of an image that was whole when its pairs, 0 and 1, were explained."""
     root = tmp_path / "images"
-    shutil.copytree(two[0].manifest["dataset"]["root"], root)
+    shutil.copytree(two[0].manifest.dataset.root, root)
     (root / str(key(0)["path"])).write_bytes(b"no longer")
     command = [*EXTREMAL, "report", two[0].uri, "--root", str(root), "--out", str(tmp_path / "site")]
     output = subprocess.run(command, text=True, capture_output=True, check=True)
@@ -666,9 +665,9 @@ def test_a_writer_believes_what_another_found_unreadable(two: list[Run], tmp_pat
 
 def test_a_report_shows_the_run_as_it_was_when_it_began(images: Path, tmp_path: Path) -> None:
     """A shard comes in between that and the writers' start."""
-    run = make(tmp_path / "run", Kind.SPATIAL, list(range(PAIRS)), 3, spatial, str(images), skip={0, 2})
+    run = make(tmp_path / "run", kinds.SPATIAL, list(range(PAIRS)), 3, spatial, str(images), skip={0, 2})
     site = Site([run])
-    late = make(tmp_path / "late", Kind.SPATIAL, list(range(PAIRS)), 3, spatial, str(images))
+    late = make(tmp_path / "late", kinds.SPATIAL, list(range(PAIRS)), 3, spatial, str(images))
     for kind in ("points", "spatial"):
         shutil.copy(f"{late.root}/{kind}/shard-000000.parquet", f"{run.root}/{kind}/shard-000000.parquet")
     write_site(site, str(tmp_path / "site"), Console(quiet=True))

@@ -22,7 +22,7 @@ from extremal.pipeline.aggregates.bootstrap import (
     with_intervals,
 )
 from extremal.pipeline.aggregates.pointing import SUBSETS, Rule, pointing, pointing_summary
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 
 def outcomes(hit: Any, image: Any = None, of_class: Any = None, difficult: Any = None) -> Outcomes:
@@ -183,8 +183,8 @@ def random_run(path: Path) -> Run:
         for class_id in range(image % 3 + 1)
         for method in ("center", "rise", "gradient")
     ]
-    shards = {i: {Kind.POINTS: points[45 * i : 45 * i + 45]} for i in range(4)}
-    return make_run(path, Kind.SALIENCY, shards)
+    shards = {i: {kinds.POINTS: points[45 * i : 45 * i + 45]} for i in range(4)}
+    return make_run(path, kinds.SALIENCY, shards)
 
 
 @pytest.mark.parametrize("tolerance", [15.0, 8.0])
@@ -216,14 +216,14 @@ def test_the_order_and_the_blocks_of_shards_do_not_matter(tmp_path: Path) -> Non
 
 def test_methods_without_a_point_for_some_pairs_keep_their_own_count(tmp_path: Path) -> None:
     points = [point(0, 0, "center", 0), point(1, 0, "center", 900), point(1, 0, "rise", 0)]
-    run = make_run(tmp_path, Kind.SALIENCY, {0: {Kind.POINTS: points}})
+    run = make_run(tmp_path, kinds.SALIENCY, {0: {kinds.POINTS: points}})
     found = gather(counted_points(run, Rule()))
     assert found.counts()[0].tolist() == [2, 1]
     np.testing.assert_array_equal(found.hit, [[1, -1], [0, 1]])
 
 
 def test_a_run_without_points_has_no_intervals(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.SALIENCY, {0: {}})
+    run = make_run(tmp_path, kinds.SALIENCY, {0: {}})
     found = bootstrap(gather(counted_points(run, Rule())))
     assert found.outcomes.images == 0
     assert differences(found).num_rows == 0

@@ -9,7 +9,8 @@ import pytest
 from helpers import make_run, rows
 
 from extremal.pipeline.aggregates.class_channels import ClassSums, channel_rows, class_channels
-from extremal.storage import Kind, RunError
+from extremal.storage import RunError, kinds
+from extremal.storage.scores import write_scores
 
 COUNTS = [1, 5, 20]
 CHANNELS = 32
@@ -39,7 +40,9 @@ def random_rows(n: int) -> list[dict[str, Any]]:
 
 def test_means_agree_with_numpy(tmp_path: Path) -> None:
     made = random_rows(60)
-    run = make_run(tmp_path, Kind.CHANNEL, {i: {Kind.CHANNEL: made[20 * i : 20 * i + 20]} for i in range(3)})
+    run = make_run(
+        tmp_path, kinds.CHANNEL, {i: {kinds.CHANNEL: made[20 * i : 20 * i + 20]} for i in range(3)}
+    )
     table = class_channels(run, top=4).to_pylist()
     means = {}
     for got in table:
@@ -67,10 +70,10 @@ def test_sums_are_exact_whatever_is_in_the_shards(tmp_path: Path) -> None:
     """Against math.fsum, which rounds once: shards of 13 rows with failures, a class of one pair."""
     made = [*random_rows(50), channel(7, np.random.default_rng(1).random((3, CHANNELS)), 20)]
     failed = [{"class_id": 7, "class_name": "class 7", "stage": "decode"}]
-    shards = {i: {Kind.CHANNEL: made[13 * i : 13 * i + 13], Kind.FAILURES: failed} for i in range(4)}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
+    shards = {i: {kinds.CHANNEL: made[13 * i : 13 * i + 13], kinds.FAILURES: failed} for i in range(4)}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
     sums = ClassSums()
-    for table in run.tables(Kind.CHANNEL):
+    for table in run.tables(kinds.CHANNEL):
         sums.merge(ClassSums.of(table))
     assert sorted(sums.classes) == [(i, f"class {i}") for i in (0, 1, 2, 7)]
     means = class_channels(run)["mean_mask"].to_pylist()
@@ -88,33 +91,33 @@ def test_sums_are_exact_whatever_is_in_the_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 7, 60])
 def test_bit_equal_whatever_the_shards(tmp_path: Path, size: int) -> None:
     made = random_rows(60)
-    whole = make_run(tmp_path / "whole", Kind.CHANNEL, {0: {Kind.CHANNEL: made}})
-    shards = {i: {Kind.CHANNEL: made[i * size : (i + 1) * size]} for i in range(-(-60 // size))}
-    backwards = make_run(tmp_path / "parts", Kind.CHANNEL, dict(reversed(shards.items())))
+    whole = make_run(tmp_path / "whole", kinds.CHANNEL, {0: {kinds.CHANNEL: made}})
+    shards = {i: {kinds.CHANNEL: made[i * size : (i + 1) * size]} for i in range(-(-60 // size))}
+    backwards = make_run(tmp_path / "parts", kinds.CHANNEL, dict(reversed(shards.items())))
     files = []
     for run in (whole, backwards):
-        run.write_scores("class_channels", class_channels(run))
+        write_scores(run, "class_channels", class_channels(run))
         files.append((Path(run.root) / "scores/class_channels.parquet").read_bytes())
     assert files[0] == files[1]
 
 
 def test_partial_sums_merge_in_any_grouping() -> None:
     made = random_rows(30)
-    parts = [ClassSums.of(rows(Kind.CHANNEL, *made[i : i + 10])) for i in (0, 10, 20)]
+    parts = [ClassSums.of(rows(kinds.CHANNEL, *made[i : i + 10])) for i in (0, 10, 20)]
     left, right = ClassSums(), ClassSums()
     left.merge(parts[0])
     left.merge(parts[1])
-    before = channel_rows(ClassSums.of(rows(Kind.CHANNEL, *made[:10])), 10)
+    before = channel_rows(ClassSums.of(rows(kinds.CHANNEL, *made[:10])), 10)
     right.merge(parts[2])
     right.merge(left)
-    assert channel_rows(right, 10).equals(channel_rows(ClassSums.of(rows(Kind.CHANNEL, *made)), 10))
+    assert channel_rows(right, 10).equals(channel_rows(ClassSums.of(rows(kinds.CHANNEL, *made)), 10))
     assert channel_rows(parts[0], 10).equals(before)
 
 
 def test_ties_go_to_the_lowest_channel_and_one_class_is_not_specific(tmp_path: Path) -> None:
     masks = np.zeros((3, 6))
     masks[1] = [0, 1, 0.5, 1, 0, 1]
-    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: [channel(0, masks, 5)]}})
+    run = make_run(tmp_path, kinds.CHANNEL, {0: {kinds.CHANNEL: [channel(0, masks, 5)]}})
     (got,) = class_channels(run, top=5).to_pylist()
     assert got["top_channels"] == [1, 3, 5, 2, 0]
     assert got["specific_channels"] is None
@@ -123,7 +126,7 @@ def test_ties_go_to_the_lowest_channel_and_one_class_is_not_specific(tmp_path: P
 
 def test_a_class_without_any_a_star_has_no_mean(tmp_path: Path) -> None:
     made = [channel(0, np.ones((3, 4)), None), channel(1, np.ones((3, 4)), 1)]
-    first, second = class_channels(make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: made}})).to_pylist()
+    first, second = class_channels(make_run(tmp_path, kinds.CHANNEL, {0: {kinds.CHANNEL: made}})).to_pylist()
     assert (first["n"], first["n_no_a_star"]) == (1, 1)
     assert first["mean_mask"] is None
     assert first["top_channels"] is None
@@ -136,7 +139,7 @@ def test_without_classes_rows_are_grouped_by_target(tmp_path: Path) -> None:
         channel(-1, np.ones((3, 4)), 1, class_name="", target=t, target_name=name)
         for t, name in [(9, "b"), (2, None), (9, "b")]
     ]
-    table = class_channels(make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: made}}))
+    table = class_channels(make_run(tmp_path, kinds.CHANNEL, {0: {kinds.CHANNEL: made}}))
     assert table.select(["class_id", "class_name", "n"]).to_pylist() == [
         {"class_id": 2, "class_name": "", "n": 1},
         {"class_id": 9, "class_name": "b", "n": 2},
@@ -145,29 +148,29 @@ def test_without_classes_rows_are_grouped_by_target(tmp_path: Path) -> None:
 
 def test_shards_without_rows_change_nothing(tmp_path: Path) -> None:
     made = [channel(0, np.ones((3, 4)), 1)]
-    run = make_run(tmp_path, Kind.CHANNEL, {0: {}, 1: {Kind.CHANNEL: made}, 2: {}})
+    run = make_run(tmp_path, kinds.CHANNEL, {0: {}, 1: {kinds.CHANNEL: made}, 2: {}})
     assert class_channels(run)["n"].to_pylist() == [1]
-    assert class_channels(make_run(tmp_path / "empty", Kind.CHANNEL, {0: {}})).num_rows == 0
+    assert class_channels(make_run(tmp_path / "empty", kinds.CHANNEL, {0: {}})).num_rows == 0
 
 
 def test_a_spatial_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="need a channel run"):
-        class_channels(make_run(tmp_path, Kind.SPATIAL, {}))
+        class_channels(make_run(tmp_path, kinds.SPATIAL, {}))
 
 
 def test_shards_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     one, other = channel(0, np.ones((3, 4)), 1), channel(0, np.ones((3, 5)), 1)
-    run = make_run(tmp_path / "a", Kind.CHANNEL, {0: {Kind.CHANNEL: [one]}, 1: {Kind.CHANNEL: [other]}})
+    run = make_run(tmp_path / "a", kinds.CHANNEL, {0: {kinds.CHANNEL: [one]}, 1: {kinds.CHANNEL: [other]}})
     with pytest.raises(RunError, match="do not fit together"):
         class_channels(run)
     for value in ({"layer": "other"}, {"counts": [1, 5, 21]}, {"masks_shape": [3, 5]}):
         with pytest.raises(ValueError, match="rows differ"):
-            ClassSums.of(rows(Kind.CHANNEL, one, {**one, **value}))
-    run = make_run(tmp_path / "b", Kind.CHANNEL, {0: {Kind.CHANNEL: [{**one, "a_star": 3}]}})
+            ClassSums.of(rows(kinds.CHANNEL, one, {**one, **value}))
+    run = make_run(tmp_path / "b", kinds.CHANNEL, {0: {kinds.CHANNEL: [{**one, "a_star": 3}]}})
     with pytest.raises(RunError, match="none of the counts"):
         class_channels(run)
 
 
 def test_top_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="top"):
-        class_channels(make_run(tmp_path, Kind.CHANNEL, {}), top=0)
+        class_channels(make_run(tmp_path, kinds.CHANNEL, {}), top=0)

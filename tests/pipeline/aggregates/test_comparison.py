@@ -24,7 +24,8 @@ from extremal.pipeline.aggregates.comparison import (
     run_notes,
 )
 from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.manifest import Data, Manifest, Model
 from extremal.workers.config import RiseConfig
 from extremal.workers.networks.pointing_game import PREPROCESS
 from extremal.workers.saliency import METHODS
@@ -50,29 +51,18 @@ def make(
 ) -> Run:
     """A saliency run with 10 images of 2 classes in each shard; `luck` decides hits and misses."""
     settings = {"rise": asdict(RiseConfig()), "layers": asdict(known_layers(network))} | saliency
-    manifest = {
-        "config": {
+    manifest = Manifest(
+        "saliency",
+        {
             "dataset": dataset,
             "seed": seed,
             "precision": "float32",
-            "saliency": {
-                "methods": list(methods),
-                **settings,
-            },
+            "saliency": {"methods": list(methods), **settings},
         },
-        "model": {
-            "name": network,
-            "weights_sha256": "00",
-            "resize": 224,
-            "crop": None,
-            "antialias": False,
-            "mean": list(PREPROCESS.mean),
-            "std": list(PREPROCESS.std),
-        },
-        "data": {"fingerprint": dataset["name"]},
-        "kind": "saliency",
-        "weights": "weights.pth",
-    }
+        Model(network, "00", resize=224, mean=PREPROCESS.mean, std=PREPROCESS.std, antialias=False),
+        Data(dataset["name"]),
+        weights="weights.pth",
+    )
     run = Run.create(str(path), manifest, plan([i // 20 for i in range(20 * shards)]))
     rng = np.random.default_rng(seed if luck is None else luck)
     for shard in range(shards if committed is None else committed):
@@ -90,8 +80,8 @@ def make(
             for method in ("center", *methods)
         ]
         failed = [{"pair": 20 * shard, "path": "a.jpg"}] * failures
-        tables = {Kind.POINTS: rows(Kind.POINTS, *points), Kind.FAILURES: rows(Kind.FAILURES, *failed)}
-        run.commit(shard, {Kind.SALIENCY: rows(Kind.SALIENCY), **tables})
+        tables = {kinds.POINTS: rows(kinds.POINTS, *points), kinds.FAILURES: rows(kinds.FAILURES, *failed)}
+        run.commit(shard, {kinds.SALIENCY: rows(kinds.SALIENCY), **tables})
     return run
 
 
@@ -237,9 +227,9 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
     table = compare(make_columns([fewer]))
     assert cell(table, "rise")["published"] is None
     assert cell(table, "gradient")["published"] == pytest.approx(0.763)
-    fewer.manifest["config"]["precision"] = "bf16"
+    fewer.manifest.config["precision"] = "bf16"
     assert cell(compare(make_columns([fewer])), "gradient")["published"] is None
-    run.manifest["model"]["randomized"] = ["fc"]  # the sanity check's
+    object.__setattr__(run.manifest.model, "randomized", ("fc",))  # the sanity check's
     assert cell(compare(make_columns([run])), "rise")["published"] is None
     other = make(tmp_path / "other", network="resnet18")
     assert cell(compare(make_columns([other])), "rise")["published"] is None
@@ -299,7 +289,7 @@ def test_a_method_without_pairs_shows_its_count(tmp_path: Path) -> None:
     table = compare(make_columns([run]), intervals=True)
     assert table.num_rows == 0
     points = [{"method": "rise", "distance2": 0, "image_id": "a", "class_id": 1}]
-    run.commit(0, {Kind.SALIENCY: rows(Kind.SALIENCY), Kind.POINTS: rows(Kind.POINTS, *points)})
+    run.commit(0, {kinds.SALIENCY: rows(kinds.SALIENCY), kinds.POINTS: rows(kinds.POINTS, *points)})
     table = compare(make_columns([run]), intervals=True)
     assert cell(table, "rise", "difficult")["class_mean"] is None
     assert "- (0)" in render(table, "text")

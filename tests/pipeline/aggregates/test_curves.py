@@ -9,7 +9,7 @@ from helpers import make_run
 
 from extremal.pipeline.aggregates.curves import curves
 from extremal.pipeline.aggregates.fidelity import fidelity
-from extremal.storage import Kind, RunError
+from extremal.storage import RunError, kinds
 
 AREAS = [0.05, 0.1, 0.2]
 
@@ -33,7 +33,9 @@ def random_sweeps(n: int) -> list[dict[str, Any]]:
 
 def test_means_and_quartiles_are_numpys(tmp_path: Path) -> None:
     made = random_sweeps(50)
-    run = make_run(tmp_path, Kind.SPATIAL, {i: {Kind.SPATIAL: made[10 * i : 10 * i + 10]} for i in range(5)})
+    run = make_run(
+        tmp_path, kinds.SPATIAL, {i: {kinds.SPATIAL: made[10 * i : 10 * i + 10]} for i in range(5)}
+    )
     table = curves(run).to_pylist()
     assert [(row["kept"], pytest.approx(row["area"])) for row in table] == [
         (kept, area) for kept in ("mask", "rest") for area in AREAS
@@ -54,7 +56,7 @@ def test_means_and_quartiles_are_numpys(tmp_path: Path) -> None:
 
 def test_whole_and_perturbed_image_are_one_and_nought(tmp_path: Path) -> None:
     run = make_run(
-        tmp_path, Kind.SPATIAL, {0: {Kind.SPATIAL: [sweep([7, -1, 3], [3, 7, -1], full=7, perturbed=-1)]}}
+        tmp_path, kinds.SPATIAL, {0: {kinds.SPATIAL: [sweep([7, -1, 3], [3, 7, -1], full=7, perturbed=-1)]}}
     )
     table = curves(run).to_pylist()
     assert [row["normalised_mean"] for row in table] == [1, 0, 0.5, 0.5, 1, 0]
@@ -64,7 +66,7 @@ def test_whole_and_perturbed_image_are_one_and_nought(tmp_path: Path) -> None:
 @pytest.mark.parametrize("full", [2.0, 1.0])
 def test_denominators_that_vanish_or_are_negative_are_counted_apart(tmp_path: Path, full: float) -> None:
     made = [sweep([1, 2, 3], [3, 2, 1], full, perturbed=2.0)]
-    run = make_run(tmp_path, Kind.SPATIAL, {0: {Kind.SPATIAL: made}})
+    run = make_run(tmp_path, kinds.SPATIAL, {0: {kinds.SPATIAL: made}})
     for row in curves(run).to_pylist():
         assert (row["n"], row["n_normalised"], row["flat"]) == (1, 0, 1)
         assert row["normalised_mean"] is None
@@ -73,23 +75,23 @@ def test_denominators_that_vanish_or_are_negative_are_counted_apart(tmp_path: Pa
 
 def test_the_blocks_of_shards_do_not_matter(tmp_path: Path) -> None:
     made = random_sweeps(12)
-    run = make_run(tmp_path, Kind.SPATIAL, {i: {Kind.SPATIAL: made[3 * i : 3 * i + 3]} for i in range(4)})
+    run = make_run(tmp_path, kinds.SPATIAL, {i: {kinds.SPATIAL: made[3 * i : 3 * i + 3]} for i in range(4)})
     blocks = curves(run, lambda r, part: (part(r, shards) for shards in ([0], [1, 2], [3])))
     assert blocks.equals(curves(run))
 
 
 def test_no_rows_give_no_curve(tmp_path: Path) -> None:
-    assert curves(make_run(tmp_path, Kind.SPATIAL, {0: {}})).num_rows == 0
+    assert curves(make_run(tmp_path, kinds.SPATIAL, {0: {}})).num_rows == 0
 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_other_areas_are_refused(tmp_path: Path, together: bool) -> None:
     rows = [sweep([1, 2, 3], [1, 2, 3], 1, 0), sweep([1, 2], [1, 2], 1, 0, areas=[0.3, 0.4])]
     shards = (
-        {0: {Kind.SPATIAL: rows}} if together else {i: {Kind.SPATIAL: [row]} for i, row in enumerate(rows)}
+        {0: {kinds.SPATIAL: rows}} if together else {i: {kinds.SPATIAL: [row]} for i, row in enumerate(rows)}
     )
     with pytest.raises(RunError, match="differ in their areas"):
-        curves(make_run(tmp_path, Kind.SPATIAL, shards))
+        curves(make_run(tmp_path, kinds.SPATIAL, shards))
 
 
 def test_insertion_and_deletion_are_averaged_with_their_counts(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_insertion_and_deletion_are_averaged_with_their_counts(tmp_path: Path) -
         for i, (a, b) in enumerate(values.tolist())
     ]
     run = make_run(
-        tmp_path, Kind.SALIENCY, {i: {Kind.SALIENCY: rows[10 * i : 10 * i + 10]} for i in range(4)}
+        tmp_path, kinds.SALIENCY, {i: {kinds.SALIENCY: rows[10 * i : 10 * i + 10]} for i in range(4)}
     )
     table = fidelity(run)
     for row, first in zip(table.to_pylist(), (0, 1), strict=True):
@@ -113,4 +115,4 @@ def test_insertion_and_deletion_are_averaged_with_their_counts(tmp_path: Path) -
 
 def test_runs_without_measurements_have_no_fidelity(tmp_path: Path) -> None:
     rows = [{"method": "rise"}]
-    assert fidelity(make_run(tmp_path, Kind.SALIENCY, {0: {Kind.SALIENCY: rows}})).num_rows == 0
+    assert fidelity(make_run(tmp_path, kinds.SALIENCY, {0: {kinds.SALIENCY: rows}})).num_rows == 0

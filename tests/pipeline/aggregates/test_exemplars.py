@@ -9,7 +9,7 @@ import pytest
 from helpers import make_run
 
 from extremal.pipeline.aggregates.exemplars import EXEMPLARS, exemplars
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
 
 CHANNELS = 7
 
@@ -39,8 +39,8 @@ def brute_force(channel: int, top: int) -> list[tuple[float, str, int]]:
 
 def run_of(path: Path, size: int, backwards: bool = False) -> Run:
     rows = made_rows()
-    shards = {i: {Kind.CHANNEL: rows[i * size : (i + 1) * size]} for i in range(-(-len(rows) // size))}
-    return make_run(path, Kind.CHANNEL, dict(reversed(shards.items())) if backwards else shards)
+    shards = {i: {kinds.CHANNEL: rows[i * size : (i + 1) * size]} for i in range(-(-len(rows) // size))}
+    return make_run(path, kinds.CHANNEL, dict(reversed(shards.items())) if backwards else shards)
 
 
 @pytest.mark.parametrize("top", [1, 2, 5, 100])
@@ -79,15 +79,15 @@ def test_memory_is_bounded_by_channels_and_top(tmp_path: Path) -> None:
             yield found
 
     rows = [{"pair": i, "image_id": f"{i}", "activations": [float(i), -float(i)]} for i in range(200)]
-    shards = {i: {Kind.CHANNEL: rows[100 * i : 100 * i + 100]} for i in range(2)}
-    table = exemplars(make_run(tmp_path, Kind.CHANNEL, shards), [0, 1], 3, watched)
+    shards = {i: {kinds.CHANNEL: rows[100 * i : 100 * i + 100]} for i in range(2)}
+    table = exemplars(make_run(tmp_path, kinds.CHANNEL, shards), [0, 1], 3, watched)
     assert table["pair"].to_pylist() == [199, 198, 197, 0, 1, 2]
     assert max(kept) < 6
 
 
 def test_nothing_wanted_and_nothing_there(tmp_path: Path) -> None:
     assert exemplars(run_of(tmp_path / "run", 60), [], 4).num_rows == 0
-    assert exemplars(make_run(tmp_path / "empty", Kind.CHANNEL, {0: {}}), [1], 4).num_rows == 0
+    assert exemplars(make_run(tmp_path / "empty", kinds.CHANNEL, {0: {}}), [1], 4).num_rows == 0
 
 
 @pytest.mark.parametrize(("channels", "top"), [([0], 0), ([-1], 3), ([1, 1], 3)])
@@ -98,10 +98,10 @@ def test_wishes_without_a_meaning_are_refused(tmp_path: Path, channels: Sequence
 
 def test_runs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="need a channel run"):
-        exemplars(make_run(tmp_path / "spatial", Kind.SPATIAL, {}), [0], 1)
+        exemplars(make_run(tmp_path / "spatial", kinds.SPATIAL, {}), [0], 1)
     with pytest.raises(RunError, match="channel 7 is wanted"):
         exemplars(run_of(tmp_path / "few", 60), [CHANNELS], 1)
-    shards = {i: {Kind.CHANNEL: [{"pair": i, "activations": [0.0] * (3 + i)}]} for i in range(2)}
-    mixed = make_run(tmp_path / "mixed", Kind.CHANNEL, shards)
+    shards = {i: {kinds.CHANNEL: [{"pair": i, "activations": [0.0] * (3 + i)}]} for i in range(2)}
+    mixed = make_run(tmp_path / "mixed", kinds.CHANNEL, shards)
     with pytest.raises(RunError, match="do not fit"):
         exemplars(mixed, [3], 1)

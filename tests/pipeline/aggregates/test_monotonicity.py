@@ -8,7 +8,7 @@ import pytest
 from helpers import make_run
 
 from extremal.pipeline.aggregates.monotonicity import largest_drop, monotonicity, monotonicity_summary
-from extremal.storage import Kind
+from extremal.storage import kinds
 
 AREAS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8]
 
@@ -51,7 +51,7 @@ def test_the_stored_float32_areas_are_compared_exactly(tmp_path: Path, a_star: f
     below = [a for a in AREAS if a < a_star]
     assert len(below) * (len(below) - 1) // 2 == pairs
     falling = [float(-i) for i in range(6)]
-    run = make_run(tmp_path, Kind.SPATIAL, {0: {Kind.SPATIAL: [spatial(0, falling, a_star)]}})
+    run = make_run(tmp_path, kinds.SPATIAL, {0: {kinds.SPATIAL: [spatial(0, falling, a_star)]}})
     (row,) = monotonicity(run).to_pylist()
     assert row["largest_violation"] == (len(below) - 1 if pairs else None)
     assert row["vacuous"] == (pairs == 0)
@@ -67,7 +67,9 @@ def test_counts_agree_with_brute_force(tmp_path: Path) -> None:
         )
         for _ in range(120)
     ]
-    run = make_run(tmp_path, Kind.SPATIAL, {i: {Kind.SPATIAL: made[40 * i : 40 * i + 40]} for i in range(3)})
+    run = make_run(
+        tmp_path, kinds.SPATIAL, {i: {kinds.SPATIAL: made[40 * i : 40 * i + 40]} for i in range(3)}
+    )
     table = monotonicity(run)
     for got in table.to_pylist():
         passed = failed = vacuous = 0
@@ -91,7 +93,7 @@ def test_counts_agree_with_brute_force(tmp_path: Path) -> None:
 
 
 def test_rates_are_null_without_a_denominator(tmp_path: Path) -> None:
-    run = make_run(tmp_path, Kind.SPATIAL, {0: {Kind.SPATIAL: [spatial(0, [1.0] * 6, 0.05)]}})
+    run = make_run(tmp_path, kinds.SPATIAL, {0: {kinds.SPATIAL: [spatial(0, [1.0] * 6, 0.05)]}})
     (row,) = monotonicity(run).to_pylist()
     assert row["pass_of_tested"] is None
     assert row["pass_of_all"] == 1.0
@@ -99,7 +101,7 @@ def test_rates_are_null_without_a_denominator(tmp_path: Path) -> None:
 
 
 def test_no_rows_give_one_empty_total(tmp_path: Path) -> None:
-    table = monotonicity(make_run(tmp_path, Kind.SPATIAL, {0: {}}))
+    table = monotonicity(make_run(tmp_path, kinds.SPATIAL, {0: {}}))
     assert table.num_rows == 0
     (whole,) = monotonicity_summary(table).to_pylist()
     assert whole["n"] == 0
@@ -115,7 +117,7 @@ def test_channel_runs_compare_the_exact_masks_over_counts(tmp_path: Path) -> Non
         "score": [0.0, 9.0, 1.0],
         "score_binary": [3.0, 1.0, 2.0],
     }
-    run = make_run(tmp_path, Kind.CHANNEL, {0: {Kind.CHANNEL: [row]}})
+    run = make_run(tmp_path, kinds.CHANNEL, {0: {kinds.CHANNEL: [row]}})
     (got,) = monotonicity(run).to_pylist()
     assert (got["class_id"], got["class_name"]) == (7, "boxer")
     assert (got["passed"], got["failed"], got["no_a_star"]) == (1, 0, 1)

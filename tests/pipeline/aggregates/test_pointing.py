@@ -13,7 +13,7 @@ from rich.console import Console
 
 from extremal.jobs.tables.printed import print_table
 from extremal.pipeline.aggregates.pointing import Rule, outcome, pointing, pointing_summary
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
 
 
 def point(class_id: int, distance2: int | None, **values: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def point(class_id: int, distance2: int | None, **values: Any) -> dict[str, Any]
 
 
 def run_of(path: Path, *shards: Sequence[dict[str, Any]]) -> Run:
-    return make_run(path, Kind.SPATIAL, {i: {Kind.POINTS: points} for i, points in enumerate(shards)})
+    return make_run(path, kinds.SPATIAL, {i: {kinds.POINTS: points} for i, points in enumerate(shards)})
 
 
 def random_points(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
@@ -114,9 +114,9 @@ def test_the_difficult_subset_keeps_classes_without_pairs(tmp_path: Path) -> Non
 
 def test_the_order_of_commits_does_not_matter(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    shards = {i: {Kind.POINTS: random_points(rng, 20)} for i in range(3)}
-    first = make_run(tmp_path / "a", Kind.SPATIAL, shards)
-    second = make_run(tmp_path / "b", Kind.SPATIAL, dict(reversed(shards.items())))
+    shards = {i: {kinds.POINTS: random_points(rng, 20)} for i in range(3)}
+    first = make_run(tmp_path / "a", kinds.SPATIAL, shards)
+    second = make_run(tmp_path / "b", kinds.SPATIAL, dict(reversed(shards.items())))
     assert pointing(first).equals(pointing(second))
 
 

@@ -21,7 +21,8 @@ from extremal.pipeline.aggregates.pointing import pointing
 from extremal.pipeline.aggregates.ray_tasks import as_tasks
 from extremal.pipeline.driving.driver import Pool, drive
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run, RunError
+from extremal.storage import Run, RunError, kinds
+from extremal.storage.verify import verify
 
 SHARDS = 30
 
@@ -59,8 +60,8 @@ def test_aggregates_from_tasks_are_those_of_a_loop_to_the_bit(
             for _ in range(5)
         ]
         points = [{"method": "channel", "class_id": 1, "distance2": int(d)} for d in rng.integers(0, 500, 5)]
-        shards[shard] = {Kind.CHANNEL: pairs, Kind.POINTS: points}
-    run = make_run(tmp_path, Kind.CHANNEL, shards)
+        shards[shard] = {kinds.CHANNEL: pairs, kinds.POINTS: points}
+    run = make_run(tmp_path, kinds.CHANNEL, shards)
     aggregators: list[Any] = [class_channels, pointing, monotonicity]
     for aggregate in aggregators:
         table = aggregate(run)
@@ -74,7 +75,7 @@ def test_aggregates_from_tasks_are_those_of_a_loop_to_the_bit(
 
 def test_a_node_lost_without_grace_and_one_that_comes_late(cluster: Cluster, tmp_path: Path) -> None:
     doomed = cluster.add_node(num_cpus=1)
-    run = Run.create(str(tmp_path / "run"), manifest(Kind.SPATIAL), plan(range(SHARDS)))
+    run = Run.create(str(tmp_path / "run"), manifest(kinds.SPATIAL), plan(range(SHARDS)))
     orders = tmp_path / "orders"
     orders.mkdir()
     (orders / "sleep").write_text("0.5")
@@ -94,8 +95,8 @@ def test_a_node_lost_without_grace_and_one_that_comes_late(cluster: Cluster, tmp
     (summary,) = ended
     assert summary.lost_actors >= 1
     assert summary.missing == []
-    assert run.table(Kind.FAILURES, ["pair"])["pair"].to_pylist() == list(range(SHARDS))
-    assert list(run.verify()) == []
+    assert run.table(kinds.FAILURES, ["pair"])["pair"].to_pylist() == list(range(SHARDS))
+    assert list(verify(run)) == []
 
 
 def wait_for(condition: Any, limit_s: float = 120) -> None:

@@ -28,13 +28,13 @@ from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import prepare, stored_config, worker_spec
-from extremal.storage import ConfigMismatch, Kind, Run, RunError
+from extremal.storage import ConfigMismatch, Run, RunError, kinds
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.networks.randomize import cascade, randomize
 from extremal.workers.networks.weights import fingerprint
-from extremal.workers.saliency import Batch, Maps, Method
+from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method
 from extremal.workers.shard.worker import Worker
 
 X = torch.zeros(1, 3, 64, 64)
@@ -220,8 +220,8 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
     ("name", "depth", "message"),
     [
         ("shapes_cnn", 6, "6 layers cannot be randomized: the network has 5 weight layers"),
-        ("test_sanity:Attends", 1, "attention.*MultiheadAttention"),
-        ("test_sanity:bare", 1, "the network itself"),
+        (f"{__name__}:Attends", 1, "attention.*MultiheadAttention"),
+        (f"{__name__}:bare", 1, "the network itself"),
         ("torch.nn:Flatten", 1, "nothing to randomize"),
     ],
 )
@@ -251,12 +251,15 @@ def edge(batch: Batch) -> Maps:
     return Maps(batch.inputs[:, 0] - batch.inputs[:, 1])
 
 
+GRADIENT, EDGE = Method(gradient), Method(edge)
+
+
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = {"gradient": Method(gradient), "edge": Method(edge)}
-    monkeypatch.setattr("extremal.workers.saliency.methods.METHODS", table)
-    monkeypatch.setattr("extremal.workers.shard.attribution.METHODS", table)
-    monkeypatch.setattr("extremal.pipeline.prepare.METHODS", table)
+    """The registry with two methods of this file."""
+    cards = [Card(name, name, "this test", f"{__name__}:{name.upper()}") for name in ("gradient", "edge")]
+    for card in cards:
+        monkeypatch.setitem(METHODS, card.name, card)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +279,7 @@ def test_randomization_is_part_of_a_runs_identity(shapes: Path, tmp_path: Path) 
     two = {"limit": 2}
     first = settings(shapes, network={"randomized": 2}, dataset=two)
     run = compute(first, tmp_path)
-    assert run.manifest["model"]["randomized"] == ["fc", "block4.0"]
+    assert run.manifest.model.randomized == ("fc", "block4.0")
     assert stored_config(run, None, None).network == first.network
     assert prepare(first, str(tmp_path))[1]
     with pytest.raises(ConfigMismatch, match=r"config.network.randomized: 2 -> 3"):
@@ -311,7 +314,7 @@ def test_the_output_explained_is_the_original_networks_choice(tmp_path: Path) ->
     run = compute(chosen_by, tmp_path / "run")
     plain = load_network("squeezenet1_1", "random", resize=64, crop=64)
     random = load_network("squeezenet1_1", "random", resize=64, crop=64, randomized=26)
-    rows = run.table(Kind.SALIENCY, ["path", "target", "score_full"]).to_pylist()
+    rows = run.table(kinds.SALIENCY, ["path", "target", "score_full"]).to_pylist()
     chosen = [row["target"] for row in rows]
     paths = [tmp_path / row["path"] for row in rows]
     assert chosen == [top_class(plain, path) for path in paths]
@@ -333,9 +336,9 @@ def saliency(pair: int, values: Any, **changes: Any) -> dict[str, Any]:
 def made(path: Path, maps: dict[int, list[dict[str, Any]]], depth: int = 0, seed: int = 0) -> Run:
     """A run by hand: shard -> rows of saliency."""
     network = {"randomized": depth, "randomize_seed": seed}
-    shards = {shard: {Kind.SALIENCY: rows} for shard, rows in maps.items()}
-    run = make_run(path, Kind.SALIENCY, shards, saliency={"maps": 2}, network=network)
-    run.manifest["model"]["randomized"] = ["fc"][:depth]
+    shards = {shard: {kinds.SALIENCY: rows} for shard, rows in maps.items()}
+    run = make_run(path, kinds.SALIENCY, shards, saliency={"maps": 2}, network=network)
+    object.__setattr__(run.manifest.model, "randomized", ("fc",)[:depth])
     return run
 
 
@@ -408,14 +411,14 @@ def test_a_depth_without_any_correlation_has_no_mean(tmp_path: Path) -> None:
 def test_runs_that_differ_in_more_are_not_compared(tmp_path: Path) -> None:
     original = made(tmp_path / ORIGINAL, {0: [saliency(0, [[1, 2]])]})
     network = {"randomized": 1, "randomize_seed": 0}
-    shards = {0: {Kind.SALIENCY: [saliency(0, [[1, 2]])]}}
-    other = make_run(tmp_path / "o", Kind.SALIENCY, shards, saliency={"maps": 2}, network=network, seed=1)
+    shards = {0: {kinds.SALIENCY: [saliency(0, [[1, 2]])]}}
+    other = make_run(tmp_path / "o", kinds.SALIENCY, shards, saliency={"maps": 2}, network=network, seed=1)
     with pytest.raises(RunError, match=r"config.seed: \(absent\) -> 1"):
         similarities(original, other)
-    none = make_run(tmp_path / "n", Kind.SALIENCY, shards, saliency={"maps": 0}, network=network)
+    none = make_run(tmp_path / "n", kinds.SALIENCY, shards, saliency={"maps": 0}, network=network)
     with pytest.raises(RunError, match="holds no saliency maps"):
         similarities(original, none)
-    spatial = make_run(tmp_path / "s", Kind.SPATIAL, {}, network=network)
+    spatial = make_run(tmp_path / "s", kinds.SPATIAL, {}, network=network)
     with pytest.raises(RunError, match="holds no saliency maps"):
         similarities(spatial, other)
     random = made(tmp_path / "r", {0: [saliency(0, [[1, 2]])]}, depth=1)
@@ -493,8 +496,8 @@ def test_the_command_runs_every_depth_and_compares(shapes: Path, tmp_path: Path,
     assert found["edge", 5]["mean"] == 1  # a map of the image alone fails the check
     assert found["gradient", 5]["mean"] < 0.9
     # The table is that of the runs on disk, recomputed here without any code of the comparison.
-    original, random = (Run.open(str(out / place)).table(Kind.SALIENCY).to_pylist() for place in places[:2])
-    other = Run.open(str(out / "seed-1/layers-01")).table(Kind.SALIENCY).to_pylist()
+    original, random = (Run.open(str(out / place)).table(kinds.SALIENCY).to_pylist() for place in places[:2])
+    other = Run.open(str(out / "seed-1/layers-01")).table(kinds.SALIENCY).to_pylist()
     values = [
         spearmanr(a["map"], b["map"]).statistic
         for rows in (random, other)

@@ -26,7 +26,8 @@ from extremal.pipeline.driving.driver import Pool, drive, init_ray
 from extremal.pipeline.errors import DriverError
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import ConfigMismatch, Kind, Run
+from extremal.storage import ConfigMismatch, Run, kinds
+from extremal.storage.verify import verify
 
 PAIRS, SHARDS = 12, 6
 # As /proc/net has them: 127.0.0.1, the same in IPv6, and ::1.
@@ -61,7 +62,7 @@ def hashes(run: Run) -> dict[str, str]:
 def assert_whole(run: Run) -> None:
     """Every pair once, as a result."""
     assert run.table(run.kind, ["pair"])["pair"].to_pylist() == list(range(PAIRS))
-    assert run.table(Kind.POINTS).num_rows == 2 * PAIRS
+    assert run.table(kinds.POINTS).num_rows == 2 * PAIRS
     assert len(run.committed()) == SHARDS
 
 
@@ -75,7 +76,7 @@ def test_same_rows_whatever_the_number_of_actors(shapes: Path, tmp_path: Path) -
         assert (summary.pairs, summary.missing, summary.lost_actors) == (PAIRS, [], 0)
         assert_whole(run)
         runs.append(run)
-    for kind in (Kind.SPATIAL, Kind.POINTS):
+    for kind in (kinds.SPATIAL, kinds.POINTS):
         assert timeless(runs[0], kind).equals(timeless(runs[1], kind))
 
 
@@ -178,15 +179,15 @@ def test_failed_pairs_are_tried_again(shapes: Path, tmp_path: Path) -> None:
     good = (images / "1.jpg").read_bytes()
     (images / "1.jpg").write_bytes(b"")
     run = compute(replace(config(shapes), dataset=DatasetConfig("folder", str(images))), tmp_path / "run")
-    kept = run.table(Kind.SPATIAL)
+    kept = run.table(kinds.SPATIAL)
     assert kept.num_rows == 2
     (images / "1.jpg").write_bytes(good)
     ended = CliRunner().invoke(app, ["retry", run.uri, "--actors", "1", "--device", "cpu"])
     assert ended.exit_code == 0, ended.output
     assert "1 of 1 pairs succeeded this time" in ended.output
-    assert run.table(Kind.FAILURES).num_rows == 0
-    assert list(run.verify()) == []
-    assert run.table(Kind.SPATIAL).filter(pc.field("path") != "1.jpg").equals(kept)
+    assert run.table(kinds.FAILURES).num_rows == 0
+    assert list(verify(run)) == []
+    assert run.table(kinds.SPATIAL).filter(pc.field("path") != "1.jpg").equals(kept)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -22,7 +22,8 @@ from extremal.pipeline.driving.driver import Pool, Summary, drive, init_ray, sta
 from extremal.pipeline.errors import DriverError
 from extremal.pipeline.events import JsonFormatter
 from extremal.pipeline.progress import ProgressReport
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.verify import verify
 
 SHARDS = 8
 
@@ -45,7 +46,7 @@ def orders(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     pairs = plan([shard for shard in range(SHARDS) for _ in range(3)])
-    return Run.create(str(tmp_path / "run"), manifest(Kind.SPATIAL), pairs)
+    return Run.create(str(tmp_path / "run"), manifest(kinds.SPATIAL), pairs)
 
 
 def rehearse(
@@ -59,8 +60,8 @@ def rehearse(
 def assert_whole(run: Run) -> None:
     """Every pair once."""
     assert run.missing() == []
-    assert run.table(Kind.FAILURES, ["pair"])["pair"].to_pylist() == list(range(3 * SHARDS))
-    assert list(run.verify()) == []
+    assert run.table(kinds.FAILURES, ["pair"])["pair"].to_pylist() == list(range(3 * SHARDS))
+    assert list(verify(run)) == []
 
 
 def test_an_error_of_our_own_is_tried_again_on_a_fresh_actor(run: Run, orders: Path) -> None:
@@ -205,12 +206,12 @@ def test_events_are_lines_of_json(run: Run, orders: Path, caplog: pytest.LogCapt
 
 def test_metrics_are_what_prometheus_reads(tmp_path: Path, orders: Path) -> None:
     pairs = plan([shard for shard in range(SHARDS) for _ in range(3)])
-    run = Run.create(str(tmp_path / "run"), manifest(Kind.SPATIAL, of="metrics"), pairs)
+    run = Run.create(str(tmp_path / "run"), manifest(kinds.SPATIAL, of="metrics"), pairs)
     (orders / "raise-1").touch()
     rehearse(run, orders)
     wanted = {"pairs_failed_total": 3.0 * SHARDS, "shard_seconds_count": 1.0 * SHARDS, "actors_alive": 0.0}
     deadline = time.monotonic() + 60  # they are passed on every few seconds
-    while (found := exported(run.manifest["config_hash"][:12])) != wanted and time.monotonic() < deadline:
+    while (found := exported(run.manifest.config_hash[:12])) != wanted and time.monotonic() < deadline:
         time.sleep(1)
     assert found == wanted
 

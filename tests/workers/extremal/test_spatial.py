@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from extremal.workers import SpatialConfig, extremal_perturbation, spatial_preset
 from extremal.workers.config import MaskConfig, Schedule
-from extremal.workers.extremal.engine import first_reaching
+from extremal.workers.extremal.a_star import first_reaching
 from extremal.workers.extremal.masks import MaskFamily
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network

@@ -30,7 +30,7 @@ def test_maps_are_the_reference_implementations(image: str, shared_data: Path) -
     assert layers_of(network, Layers()) == layers
     batch = batch_of(network, torch.from_numpy(stored["input"]), [int(stored["target"])], layers)
     for name in ("mwp", "cmwp"):
-        found, wanted = METHODS[name].compute(batch).maps, stored[name][0, 0]
+        found, wanted = METHODS[name].method.compute(batch).maps, stored[name][0, 0]
         assert np.corrcoef(found[0].flatten(), wanted.flatten())[0, 1] > 0.9999, name
         assert int(found.argmax()) == int(wanted.argmax()), name
         np.testing.assert_allclose(found[0], wanted, atol=1e-5 * wanted.max(), err_msg=name)

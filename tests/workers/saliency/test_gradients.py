@@ -2,6 +2,7 @@ import gc
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import captum.attr
@@ -16,7 +17,7 @@ from torchvision.models import VisionTransformer, get_model
 from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
-from extremal.storage import Kind
+from extremal.storage import kinds
 from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from extremal.workers.errors import LayerError
 from extremal.workers.networks.network import Network, load_network
@@ -228,9 +229,7 @@ def test_pairs_of_one_image_and_a_single_forward_pass() -> None:
     passes: list[object] = []
     with network.module.register_forward_pre_hook(lambda *_: passes.append(1)):
         batch = batch_of(network, images, [0, 1], LAYERS)
-        pairs = Batch(
-            network, images, [1, 0, 1], torch.tensor([1, 0, 3]), [0, 1, 2], 0, LAYERS, SaliencyConfig()
-        )
+        pairs = replace(batch, image=[1, 0, 1], targets=torch.tensor([1, 0, 3]), seeds=[0, 1, 2])
         found, whole = maps(pairs), maps(batch)
     assert len(passes) == 4  # one for the gradients and one for the excitation, of each batch
     for name in ALL:
@@ -270,9 +269,9 @@ def test_nothing_is_left_behind(name: str, broken: bool) -> None:
     batch = batch_of(network, images, [0, 1], LAYERS)
     if broken:
         with pytest.raises(RuntimeError, match="in the middle"):
-            METHODS[name].compute(batch)
+            METHODS[name].method.compute(batch)
     else:
-        METHODS[name].compute(batch)
+        METHODS[name].method.compute(batch)
     for part in module.modules():
         assert not any((part._forward_hooks, part._forward_pre_hooks, part._backward_hooks))
         assert part.training == (part is module.relu1)
@@ -455,10 +454,10 @@ def test_a_run_of_all_methods(tmp_path: Path) -> None:
     worker = Worker(worker_spec(config, run, "cpu"))
     for shard in set(run.plan(["shard"])["shard"].to_pylist()):
         list(worker.run_shard(shard))
-    points = run.table(Kind.POINTS).to_pylist()
+    points = run.table(kinds.POINTS).to_pylist()
     assert len(points) == 4 * (len(ALL) + 1)
     assert {point["method"] for point in points} == {"center", *ALL}
-    assert run.table(Kind.SALIENCY).num_rows == 4 * len(ALL)
+    assert run.table(kinds.SALIENCY).num_rows == 4 * len(ALL)
 
 
 def test_a_run_is_refused_before_it_is_made(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.inversion import mean_cosines
 from extremal.pipeline.prepare import prepare, stored_config, worker_spec
-from extremal.storage import ConfigMismatch, Kind, Run, RunError
+from extremal.storage import ConfigMismatch, Run, RunError, kinds
 from extremal.storage.compact import compact
+from extremal.storage.verify import verify
 from extremal.workers import load_network
 from extremal.workers.inversion.invert import activations, cosine, energy, invert, masked
 from extremal.workers.networks.cut import split_network
@@ -83,11 +84,11 @@ def test_what_the_channel_run_says_need_not_be_said_again(channels: Run) -> None
 
 
 def test_rows_of_pairs_are_what_the_library_computes(run: Run, channels: Run, shapes: Path) -> None:
-    rows = run.table(Kind.INVERSION).to_pylist()
+    rows = run.table(kinds.INVERSION).to_pylist()
     assert [row["pair"] for row in rows] == list(range(PAIRS))
-    assert run.table(Kind.FAILURES).num_rows == 0
-    assert list(run.verify()) == []
-    masks = {(r["image_id"], r["class_id"]): r for r in channels.table(Kind.CHANNEL).to_pylist()}
+    assert run.table(kinds.FAILURES).num_rows == 0
+    assert list(verify(run)) == []
+    masks = {(r["image_id"], r["class_id"]): r for r in channels.table(kinds.CHANNEL).to_pylist()}
     network = load_network("shapes_cnn", "random", resize=SIDE, crop=0)
     split = split_network(network, LAYER)
     plan = run.plan(["batch"])
@@ -124,7 +125,7 @@ def test_rows_of_pairs_are_what_the_library_computes(run: Run, channels: Run, sh
 
 
 def test_energy_and_cosine_are_those_of_the_picture_as_stored(run: Run, shapes: Path) -> None:
-    row = run.table(Kind.INVERSION).to_pylist()[3]
+    row = run.table(kinds.INVERSION).to_pylist()[3]
     network = load_network("shapes_cnn", "random", resize=SIDE, crop=0)
     split = split_network(network, LAYER)
     seen = torch.from_numpy(pixels(row["image"]).copy()).permute(2, 0, 1)[None] / 255
@@ -150,7 +151,7 @@ def test_same_pictures_whatever_the_shard_size_and_where_the_channel_run_lies(
     assert existed, "a location is no identity"
     other = compute(replace(settings, shard_size=6), tmp_path / "other")
     assert len(other.committed()) != len(run.committed())
-    assert timeless(other, Kind.INVERSION).equals(timeless(run, Kind.INVERSION))
+    assert timeless(other, kinds.INVERSION).equals(timeless(run, kinds.INVERSION))
 
 
 def test_stopped_and_resumed_is_the_same(run: Run, channels: Run, tmp_path: Path) -> None:
@@ -162,12 +163,12 @@ def test_stopped_and_resumed_is_the_same(run: Run, channels: Run, tmp_path: Path
     assert again.missing() == [0, 2]
     for shard in again.missing():
         list(Worker(worker_spec(settings, again, "cpu")).run_shard(shard))
-    assert timeless(again, Kind.INVERSION).equals(timeless(run, Kind.INVERSION))
+    assert timeless(again, kinds.INVERSION).equals(timeless(run, kinds.INVERSION))
 
 
 def test_limit_takes_the_first_and_every_other_setting_is_identity(channels: Run, tmp_path: Path) -> None:
     run = compute(options(channels, dataset={"limit": 2}), tmp_path / "run")
-    assert run.table(Kind.INVERSION, ["pair"])["pair"].to_pylist() == [0, 1]
+    assert run.table(kinds.INVERSION, ["pair"])["pair"].to_pylist() == [0, 1]
     for changes in ({"steps": 4}, {"inversion": {"objective": "distance"}}, {"seed": 9}):
         with pytest.raises(ConfigMismatch, match=r"-> "):
             prepare(options(channels, dataset={"limit": 2}, **changes), run.uri)
@@ -177,11 +178,11 @@ def test_limit_takes_the_first_and_every_other_setting_is_identity(channels: Run
 def without(channels: Run, out: Path, pair: int) -> Run:
     """A copy of a channel run in which a pair has failed."""
     plan = channels.plan()
-    copy = Run.create(str(out), {k: v for k, v in channels.manifest.items() if k != "config_hash"}, plan)
+    copy = Run.create(str(out), channels.manifest, plan)
     for shard in channels.committed():
-        rows = channels.shard_table(shard, Kind.CHANNEL)
+        rows = channels.shard_table(shard, kinds.CHANNEL)
         kept = rows.filter(pc.not_equal(rows["pair"], pair))
-        copy.commit(shard, {Kind.CHANNEL: kept, Kind.POINTS: channels.shard_table(shard, Kind.POINTS)})
+        copy.commit(shard, {kinds.CHANNEL: kept, kinds.POINTS: channels.shard_table(shard, kinds.POINTS)})
     return copy
 
 
@@ -191,39 +192,39 @@ def test_a_pair_without_a_mask_fails_alone_and_a_retry_mends_it(
     broken = without(channels, tmp_path / "broken", pair=5)
     settings = options(broken)
     found = compute(settings, tmp_path / "run")
-    (failure,) = found.table(Kind.FAILURES).to_pylist()
+    (failure,) = found.table(kinds.FAILURES).to_pylist()
     assert failure["pair"] == 5
     assert "the channel run has no mask" in failure["error"]
     assert "retry" in failure["error"]
-    assert found.table(Kind.INVERSION).num_rows == PAIRS - 1
-    assert list(found.verify()) == []
+    assert found.table(kinds.INVERSION).num_rows == PAIRS - 1
+    assert list(verify(found)) == []
     whole = stored_config(found, None, None, channels.uri)
     (shard,) = found.with_failures()
     list(Worker(worker_spec(whole, found, "cpu")).run_shard(shard, retry=True))
-    assert found.table(Kind.FAILURES).num_rows == 0
-    mended = timeless(found, Kind.INVERSION).to_pylist()[5]
-    same = timeless(run, Kind.INVERSION).to_pylist()[5]
+    assert found.table(kinds.FAILURES).num_rows == 0
+    mended = timeless(found, kinds.INVERSION).to_pylist()[5]
+    same = timeless(run, kinds.INVERSION).to_pylist()[5]
     assert np.abs(pixels(mended["image_masked"]).astype(int) - pixels(same["image_masked"])).max() <= 1
 
 
 def test_a_mask_that_keeps_nothing_fails_alone(channels: Run, tmp_path: Path) -> None:
     empty = Run.create(
         str(tmp_path / "empty"),
-        {k: v for k, v in channels.manifest.items() if k != "config_hash"},
+        channels.manifest,
         channels.plan(),
     )
     for shard in channels.committed():
-        rows = channels.shard_table(shard, Kind.CHANNEL).to_pylist()
+        rows = channels.shard_table(shard, kinds.CHANNEL).to_pylist()
         for row in rows:
             if row["pair"] == 1:
                 row["masks"] = [0.0] * len(row["masks"])
-        table = pa.Table.from_pylist(rows, schema=channels.shard_table(shard, Kind.CHANNEL).schema)
-        empty.commit(shard, {Kind.CHANNEL: table})
+        table = pa.Table.from_pylist(rows, schema=channels.shard_table(shard, kinds.CHANNEL).schema)
+        empty.commit(shard, {kinds.CHANNEL: table})
     found = compute(options(empty, dataset={"limit": 4}), tmp_path / "run")
-    (failure,) = found.table(Kind.FAILURES).to_pylist()
+    (failure,) = found.table(kinds.FAILURES).to_pylist()
     assert failure["pair"] == 1
     assert "zero everywhere" in failure["error"]
-    assert found.table(Kind.INVERSION, ["pair"])["pair"].to_pylist() == [0, 2, 3]
+    assert found.table(kinds.INVERSION, ["pair"])["pair"].to_pylist() == [0, 2, 3]
 
 
 def test_a_fault_of_the_channel_runs_store_fails_the_shard_and_not_its_pairs(
@@ -251,9 +252,9 @@ def test_channels_are_the_largest_of_each_class(channels: Run, tmp_path: Path) -
         for some in table[name].to_pylist()
         for channel in some or ()
     }
-    rows = run.table(Kind.INVERSION).to_pylist()
+    rows = run.table(kinds.INVERSION).to_pylist()
     assert [row["channel"] for row in rows] == sorted(expected)
-    assert list(run.verify()) == []
+    assert list(verify(run)) == []
     for row in rows:
         assert row["image_id"] == row["path"] == f"{LAYER}:{row['channel']}"
         assert (row["class_id"], row["class_name"]) == (row["channel"], f"channel {row['channel']}")
@@ -267,7 +268,7 @@ def test_channels_are_the_largest_of_each_class(channels: Run, tmp_path: Path) -
     distance = options(channels, inversion={"subject": "channels", "per_class": 2, "objective": "distance"})
     prepare(distance, run.uri)
     again = compute(distance, tmp_path / "again")
-    assert again.table(Kind.INVERSION)["image"] == run.table(Kind.INVERSION)["image"]
+    assert again.table(kinds.INVERSION)["image"] == run.table(kinds.INVERSION)["image"]
     with pytest.raises(ConfigMismatch, match="per_class: 2 -> 1"):
         prepare(options(channels, inversion={"subject": "channels", "per_class": 1}), run.uri)
 
@@ -316,7 +317,7 @@ def test_status_score_and_compact(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert "inversions.csv" in shown
     assert "Pointing" not in shown
     (row,) = mean_cosines(run).to_pylist()
-    rows = run.table(Kind.INVERSION).to_pylist()
+    rows = run.table(kinds.INVERSION).to_pylist()
     assert (row["n"], row["n_masked"], row["objective"], row["layer"]) == (PAIRS, PAIRS, "dot", LAYER)
     for name in ("cosine", "cosine_masked", "cosine_between"):
         assert row[name] == pytest.approx(np.mean([r[name] for r in rows]))

@@ -17,9 +17,9 @@ from extremal.jobs.options import assemble
 from extremal.pipeline.config import RunConfig, merge
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
-from extremal.storage import Kind, Run
+from extremal.storage import Run, kinds
+from extremal.storage.verify import verify
 from extremal.workers import load_network
-from extremal.workers.config import Layers
 from extremal.workers.errors import LayerError
 from extremal.workers.saliency import METHODS, Batch, Maps
 from extremal.workers.saliency.fidelity import insertion_deletion
@@ -61,21 +61,27 @@ def alone(run: Run, shapes: Path, row: dict[str, Any]) -> tuple[Batch, Maps]:
     network = load_network("shapes_cnn", "random", resize=INPUT, crop=0)
     image = network.preprocess(Image.open(shapes / row["path"]).convert("RGB"))[None]
     batch = Batch(
-        network, image, [0], torch.tensor([row["target"]]), [row["seed"]], settings.seed, Layers(),
-        settings.saliency, settings.spatial,
-    )  # fmt: skip
-    return batch, METHODS[row["method"]].compute(batch)
+        network=network,
+        images=image,
+        image=[0],
+        targets=torch.tensor([row["target"]]),
+        seeds=[row["seed"]],
+        seed=settings.seed,
+        config=settings.saliency,
+        sections=(settings.spatial,),
+    )
+    return batch, METHODS[row["method"]].method.compute(batch)
 
 
 def test_each_pair_has_a_row_of_each_method_and_a_point_of_each_and_the_center(run: Run) -> None:
-    rows, points = run.table(Kind.SALIENCY).to_pylist(), run.table(Kind.POINTS).to_pylist()
+    rows, points = run.table(kinds.SALIENCY).to_pylist(), run.table(kinds.POINTS).to_pylist()
     assert [(row["pair"], row["method"]) for row in rows] == [(p, n) for p in range(PAIRS) for n in NAMES]
     assert len(points) == PAIRS * 4
     assert {(p["pair"], p["method"]) for p in points} == {
         (p, n) for p in range(PAIRS) for n in ["center", *NAMES]
     }
-    assert run.table(Kind.FAILURES).num_rows == 0
-    assert list(run.verify()) == []
+    assert run.table(kinds.FAILURES).num_rows == 0
+    assert list(verify(run)) == []
     for row in rows:
         assert row["input_shape"] == [INPUT, INPUT]
         assert row["seconds"] > 0
@@ -87,13 +93,13 @@ def test_each_pair_has_a_row_of_each_method_and_a_point_of_each_and_the_center(r
 def test_same_rows_whatever_the_shard_size(run: Run, shapes: Path, tmp_path: Path) -> None:
     other = compute(options(shapes, shard_size=10), tmp_path / "other")
     assert (len(run.committed()), len(other.committed())) == (3, 1)
-    for kind in (Kind.SALIENCY, Kind.POINTS):
+    for kind in (kinds.SALIENCY, kinds.POINTS):
         assert timeless(other, kind).equals(timeless(run, kind))
 
 
 @pytest.mark.parametrize("place", range(7, 7 + len(NAMES)))  # the pairs 2 and 3
 def test_stored_map_is_the_methods_own_made_small(run: Run, shapes: Path, place: int) -> None:
-    row = run.table(Kind.SALIENCY).to_pylist()[place]
+    row = run.table(kinds.SALIENCY).to_pylist()[place]
     _, found = alone(run, shapes, row)
     small = F.interpolate(found.maps[:, None], size=(14, 14), mode="area")[0, 0]
     assert row["map_shape"] == [14, 14]
@@ -107,9 +113,9 @@ def test_stored_map_is_the_methods_own_made_small(run: Run, shapes: Path, place:
 def test_points_and_energies_are_those_of_the_map_drawn_on_the_image(
     run: Run, shapes: Path, place: int
 ) -> None:
-    row = run.table(Kind.SALIENCY).to_pylist()[place]
+    row = run.table(kinds.SALIENCY).to_pylist()[place]
     (point,) = (
-        p for p in run.table(Kind.POINTS).to_pylist()
+        p for p in run.table(kinds.POINTS).to_pylist()
         if (p["pair"], p["method"]) == (row["pair"], row["method"])
     )  # fmt: skip
     _, found = alone(run, shapes, row)
@@ -131,18 +137,18 @@ def test_points_and_energies_are_those_of_the_map_drawn_on_the_image(
 
 
 def test_insertion_and_deletion_are_measured_on_the_methods_own_map(run: Run, shapes: Path) -> None:
-    rows = run.table(Kind.SALIENCY).to_pylist()
+    rows = run.table(kinds.SALIENCY).to_pylist()
     for row in rows[6:9]:
         batch, found = alone(run, shapes, row)
         expected = insertion_deletion(batch.network, batch.inputs, found.maps, batch.targets, STEP)
         assert row["insertion"] == pytest.approx(expected[0].item(), abs=1e-3)
         assert row["deletion"] == pytest.approx(expected[1].item(), abs=1e-3)
-    assert run.manifest["config"]["saliency"]["fidelity"] == STEP
+    assert run.manifest.setting("saliency", "fidelity") == STEP
 
 
 def test_what_is_not_asked_for_is_not_stored(shapes: Path, tmp_path: Path) -> None:
     settings = options(shapes, "occlusion", saliency={"maps": 0, "fidelity": 0}, dataset={"limit": 2})
-    for row in compute(settings, tmp_path / "run").table(Kind.SALIENCY).to_pylist():
+    for row in compute(settings, tmp_path / "run").table(kinds.SALIENCY).to_pylist():
         assert (row["map_shape"], row["map"], row["map_scale"]) == ([], [], None)
         assert row["insertion"] is None
         assert row["deletion"] is None
@@ -155,10 +161,10 @@ def test_a_map_without_space_has_no_point_and_no_curve(shapes: Path, tmp_path: P
         "dataset": {"limit": 2},
     }
     run = compute(options(shapes, "saliency", **changes), tmp_path / "run")
-    rows = run.table(Kind.SALIENCY).to_pylist()
+    rows = run.table(kinds.SALIENCY).to_pylist()
     assert len(rows) == run.plan().num_rows
     assert all(row["insertion"] is None and row["map"] == [] for row in rows)
-    assert {p["method"] for p in run.table(Kind.POINTS).to_pylist()} == {"center"}
+    assert {p["method"] for p in run.table(kinds.POINTS).to_pylist()} == {"center"}
 
 
 def test_a_layer_that_does_not_exist_is_refused_before_the_run_is_made(shapes: Path, tmp_path: Path) -> None:
@@ -180,7 +186,7 @@ def test_what_an_actor_computed_before_changes_nothing(shapes: Path, tmp_path: P
     fresh, _ = prepare(settings, str(tmp_path / "fresh"))
     for shard in (0, 1):
         list(Worker(worker_spec(settings, fresh, "cpu")).run_shard(shard))
-    for kind in (Kind.SALIENCY, Kind.POINTS):
+    for kind in (kinds.SALIENCY, kinds.POINTS):
         assert timeless(fresh, kind).equals(timeless(run, kind))
 
 
@@ -190,26 +196,26 @@ def test_a_map_that_is_no_numbers_costs_its_pair_and_a_retry_mends_it(
     settings = options(shapes, "gradient,occlusion", batch=4, shard_size=4, dataset={"limit": 4})
     run, _ = prepare(settings, str(tmp_path / "run"))
     worker = Worker(worker_spec(settings, run, "cpu"))
-    honest = METHODS["gradient"].compute
+    honest = METHODS["gradient"].method.compute
 
     def broken(batch: Batch) -> Maps:
         maps = honest(batch).maps
         maps[1, 0, 0] = float("nan")
         return Maps(maps)
 
-    table = dict(METHODS) | {"gradient": replace(METHODS["gradient"], compute=broken)}
     with monkeypatch.context() as patch:
-        patch.setattr("extremal.workers.shard.attribution.METHODS", table)
+        method = replace(METHODS["gradient"].method, compute=broken)
+        patch.setattr("extremal.workers.saliency.gradients.GRADIENT", method)
         list(worker.run_shard(0))
-    assert run.table(Kind.SALIENCY, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
-    (failure,) = run.table(Kind.FAILURES).to_pylist()
+    assert run.table(kinds.SALIENCY, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
+    (failure,) = run.table(kinds.FAILURES).to_pylist()
     assert (failure["pair"], failure["error_type"]) == (1, "FloatingPointError")
-    assert list(run.verify()) == []
+    assert list(verify(run)) == []
     list(worker.run_shard(0, retry=True))
-    assert run.table(Kind.FAILURES).num_rows == 0
-    assert list(run.verify()) == []
+    assert run.table(kinds.FAILURES).num_rows == 0
+    assert list(verify(run)) == []
     calm = compute(settings, tmp_path / "calm")
-    for kind in (Kind.SALIENCY, Kind.POINTS):
+    for kind in (kinds.SALIENCY, kinds.POINTS):
         names = [one.table(kind, ["pair", "method"]) for one in (run, calm)]
         assert names[0].equals(names[1])
 
@@ -217,9 +223,10 @@ def test_a_map_that_is_no_numbers_costs_its_pair_and_a_retry_mends_it(
 def test_rows_of_a_method_too_many_are_found(run: Run, tmp_path: Path, shapes: Path) -> None:
     settings = options(shapes, "gradient,occlusion", batch=2, shard_size=2, dataset={"limit": 2})
     other = compute(settings, tmp_path / "run")
-    rows = other.table(Kind.SALIENCY)
+    rows = other.table(kinds.SALIENCY)
     other.commit(
-        0, {Kind.SALIENCY: pa.concat_tables([rows, rows.slice(0, 1)]), Kind.POINTS: other.table(Kind.POINTS)}
+        0,
+        {kinds.SALIENCY: pa.concat_tables([rows, rows.slice(0, 1)]), kinds.POINTS: other.table(kinds.POINTS)},
     )
-    (line,) = other.verify()
+    (line,) = verify(other)
     assert "hold 2.5 of 2 pairs" in line

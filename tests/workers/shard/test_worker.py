@@ -20,7 +20,9 @@ from extremal.pipeline.config import DatasetConfig, build_config, merge, method_
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.stored_masks import draw_masks
-from extremal.storage import ConfigMismatch, Kind, Run
+from extremal.storage import ConfigMismatch, Run, kinds
+from extremal.storage.kinds import Kind
+from extremal.storage.verify import verify
 from extremal.workers import load_network
 from extremal.workers.errors import NetworkError
 from extremal.workers.extremal.spatial import extremal_perturbation
@@ -39,7 +41,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_hold_what_the_library_computes(shapes: Path, tmp_path: Path) -> None:
     settings = config(shapes, spatial={"jitter": "none"})
     run = compute(settings, tmp_path / "run")
-    rows = run.table(Kind.SPATIAL).to_pylist()
+    rows = run.table(kinds.SPATIAL).to_pylist()
     assert [row["pair"] for row in rows] == list(range(10))
     network = load_network("shapes_cnn", "random", resize=64, crop=0)
     for row in rows[::3]:
@@ -54,11 +56,11 @@ def test_rows_hold_what_the_library_computes(shapes: Path, tmp_path: Path) -> No
 
 def test_channel_rows_and_points(shapes: Path, tmp_path: Path) -> None:
     run = compute(config(shapes, method="channel"), tmp_path / "run")
-    row = run.table(Kind.CHANNEL).to_pylist()[0]
+    row = run.table(kinds.CHANNEL).to_pylist()[0]
     assert row["masks_shape"] == [3, 128]
     assert len(row["masks"]) == np.prod(row["masks_shape"])
     assert len(row["saliency"]) == np.prod(row["saliency_shape"])
-    points = run.table(Kind.POINTS).to_pylist()
+    points = run.table(kinds.POINTS).to_pylist()
     assert sorted({p["method"] for p in points}) == ["center", "channel"]
     assert len(points) == 20
     assert all(p["distance2"] >= 0 and 0 <= p["x"] < 128 and 0 <= p["y"] < 128 for p in points)
@@ -70,7 +72,7 @@ def test_same_rows_whatever_the_shard_size(shapes: Path, tmp_path: Path, method:
     large = compute(config(shapes, method=method, shard_size=10), tmp_path / "large")
     assert len(small.committed()) == 5
     assert len(large.committed()) == 1
-    for kind in (small.kind, Kind.POINTS):
+    for kind in (small.kind, kinds.POINTS):
         assert timeless(small, kind).equals(timeless(large, kind))
 
 
@@ -78,10 +80,10 @@ def test_another_seed_gives_other_masks(shapes: Path, tmp_path: Path) -> None:
     first = compute(config(shapes, dataset={"limit": 2}), tmp_path / "first")
     settings = config(shapes, dataset={"limit": 2})
     again = compute(settings, tmp_path / "again")
-    assert timeless(first, Kind.SPATIAL).equals(timeless(again, Kind.SPATIAL))
+    assert timeless(first, kinds.SPATIAL).equals(timeless(again, kinds.SPATIAL))
     other = compute(config(shapes, dataset={"limit": 2}, seed=1), tmp_path / "other")
     columns = ["pair", "params"]
-    assert not first.table(Kind.SPATIAL, columns).equals(other.table(Kind.SPATIAL, columns))
+    assert not first.table(kinds.SPATIAL, columns).equals(other.table(kinds.SPATIAL, columns))
 
 
 @pytest.fixture
@@ -108,8 +110,8 @@ def odd(tmp_path: Path) -> Path:
 
 def test_odd_images_cost_only_themselves(odd: Path, tmp_path: Path) -> None:
     run = compute(config(odd), tmp_path / "run")
-    good = {row["image_id"] for row in run.table(Kind.SPATIAL).to_pylist()}
-    failures = run.table(Kind.FAILURES).to_pylist()
+    good = {row["image_id"] for row in run.table(kinds.SPATIAL).to_pylist()}
+    failures = run.table(kinds.FAILURES).to_pylist()
     bad = {row["image_id"]: row for row in failures}
     assert {"000003", "000004", "000007", "000009"} <= good
     assert bad.keys() == {"000002", "000005", "000006", "000007", "000008"}
@@ -120,7 +122,7 @@ def test_odd_images_cost_only_themselves(odd: Path, tmp_path: Path) -> None:
     assert bad["000007"]["stage"] == "target"
     assert "dodecahedron" in bad["000007"]["error"]
     pairs = run.plan(["pair"]).num_rows
-    assert run.table(Kind.SPATIAL).num_rows + len(failures) == pairs
+    assert run.table(kinds.SPATIAL).num_rows + len(failures) == pairs
 
 
 def batch_of_four(root: Path, out: Path) -> tuple[Run, Worker]:
@@ -144,8 +146,8 @@ def test_one_bad_pair_of_a_batch_fails_alone(
     reports = list(worker.run_shard(0))
     assert sum(r.pairs for r in reports) == 4
     assert sum(r.failed for r in reports) == 1
-    assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 1, 3]
-    (failure,) = run.table(Kind.FAILURES).to_pylist()
+    assert run.table(kinds.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 1, 3]
+    (failure,) = run.table(kinds.FAILURES).to_pylist()
     assert (failure["pair"], failure["stage"], failure["error"]) == (2, "optimize", "no luck with pair two")
 
 
@@ -165,9 +167,9 @@ def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_
     monkeypatch.setattr(extremal.workers.shard.attribution, "spatial_rows", overflows_in_pair_one)
     list(worker.run_shard(0))
     assert calls == [4]
-    assert run.table(Kind.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
-    assert run.table(Kind.POINTS, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
-    (failure,) = run.table(Kind.FAILURES).to_pylist()
+    assert run.table(kinds.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
+    assert run.table(kinds.POINTS, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
+    (failure,) = run.table(kinds.FAILURES).to_pylist()
     assert (failure["pair"], failure["error_type"]) == (1, "FloatingPointError")
 
 
@@ -178,7 +180,7 @@ def test_two_shards_at_once_give_the_rows_of_one_after_the_other(shapes: Path, t
     worker = Worker(worker_spec(settings, run, "cpu"))
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda shard: list(worker.run_shard(shard)), range(5)))
-    for kind in (Kind.SPATIAL, Kind.POINTS, Kind.FAILURES):
+    for kind in (kinds.SPATIAL, kinds.POINTS, kinds.FAILURES):
         assert timeless(run, kind).equals(timeless(serial, kind))
 
 
@@ -231,19 +233,19 @@ def test_a_retry_computes_the_failed_pairs_and_keeps_the_rest(
     for name in mended:
         (images / name).write_bytes(b"")
     run = compute(settings, tmp_path / "run")
-    before = run.table(Kind.SPATIAL)
+    before = run.table(kinds.SPATIAL)
     assert before["image_id"].to_pylist() == ["0.jpg", "3.jpg", "4.jpg", "5.jpg"]
     (images / "1.jpg").write_bytes(mended["1.jpg"])
     assert run.with_failures() == [1]
     worker = Worker(worker_spec(settings, run, "cpu"))
     assert sum(report.pairs for report in worker.run_shard(1, retry=True)) == 2
-    assert [row["image_id"] for row in run.table(Kind.FAILURES).to_pylist()] == ["2.jpg"]
+    assert [row["image_id"] for row in run.table(kinds.FAILURES).to_pylist()] == ["2.jpg"]
     (images / "2.jpg").write_bytes(mended["2.jpg"])
 
     write = Run._write_shard
 
     def write_points_and_die(run: Run, shard: int, kind: Kind, table: pa.Table) -> None:
-        if kind != Kind.POINTS:
+        if kind != kinds.POINTS:
             raise KeyboardInterrupt
         write(run, shard, kind, table)
 
@@ -253,14 +255,14 @@ def test_a_retry_computes_the_failed_pairs_and_keeps_the_rest(
     monkeypatch.setattr(Run, "_write_shard", write)
     list(worker.run_shard(1, retry=True))
     assert run.with_failures() == []
-    assert list(run.verify()) == []
-    after = run.table(Kind.SPATIAL)
+    assert list(verify(run)) == []
+    after = run.table(kinds.SPATIAL)
     assert after["pair"].to_pylist() == list(range(6))
     kept = after.filter(pc.field("pair").isin(before["pair"]))
     assert kept.equals(before), "rows that were there must stay the same bytes, timings too"
-    assert run.table(Kind.POINTS).num_rows == whole.table(Kind.POINTS).num_rows
+    assert run.table(kinds.POINTS).num_rows == whole.table(kinds.POINTS).num_rows
     scores = [dict(zip(*t.select(["image_id", "score_full"]).to_pydict().values(), strict=True)) for t in (
-        after, whole.table(Kind.SPATIAL))]  # fmt: skip
+        after, whole.table(kinds.SPATIAL))]  # fmt: skip
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
@@ -296,8 +298,8 @@ def test_network_that_gives_nan_is_a_failure_row(shapes: Path, tmp_path: Path) -
     network = load_network("shapes_cnn", "random", resize=64, crop=0)
     network.module.fc.bias.fill_(float("nan"))  # type: ignore[union-attr,operator]
     list(Worker(worker_spec(settings, run, "cpu"), network).run_shard(0))
-    assert run.table(Kind.SPATIAL).num_rows == 0
-    assert {row["error_type"] for row in run.table(Kind.FAILURES).to_pylist()} == {"FloatingPointError"}
+    assert run.table(kinds.SPATIAL).num_rows == 0
+    assert {row["error_type"] for row in run.table(kinds.FAILURES).to_pylist()} == {"FloatingPointError"}
 
 
 def test_voc_class_is_explained_by_its_most_confident_synset(tmp_path: Path) -> None:

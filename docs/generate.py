@@ -1,4 +1,4 @@
-"""Pages made when the site is built: home from the README, the reference from the code.
+"""Pages made when the site is built: home from the README, bad input from its tests, the rest from the code.
 
 A hook of mkdocs (`hooks:` in mkdocs.yml). Nothing is written to disk, so the pages cannot grow old.
 """
@@ -6,6 +6,7 @@ A hook of mkdocs (`hooks:` in mkdocs.yml). Nothing is written to disk, so the pa
 import dataclasses
 import inspect
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
@@ -266,6 +267,32 @@ def python() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# --- bad input ---
+
+BAD_INPUT = """\
+# Bad input
+
+What comes of files and settings that are broken, odd or hostile. This page is made from `tests/corpus.py`,
+which makes every input listed here; `tests/test_corpus.py` runs it. The outcomes:
+
+- `result`: no mistake; the image has its row like any other.
+- `failure: decode`, `failure: target`: one row in `failures` with the image's path, that stage, and a message
+  with the words shown here. The other images are computed as if this one were not there.
+- `left out`: there is no pair for it, as it is no image of the dataset.
+- `refused`: one message with the words shown here, which names the file or the setting; exit code 2, nothing
+  computed and no run directory made."""
+
+
+def bad_input() -> str:
+    """Every case of the tests' corpus: input, outcome, what the user sees."""
+    corpus = runpy.run_path(str(ROOT / "tests/corpus.py"))
+    parts = [BAD_INPUT]
+    for title, cases in corpus["ALL"].items():
+        rows = [[c.name, c.outcome.value, f"`{c.shown}`" if c.shown else c.note] for c in cases]
+        parts += [f"## {title}", _table(["input", "outcome", "what the user sees"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
 # --- Markdown ---
 
 
@@ -284,6 +311,7 @@ def _plain(text: str) -> str:
 
 PAGES = {
     "index.md": home,
+    "bad-input.md": bad_input,
     "reference/command-line.md": command_line,
     "reference/configuration.md": configuration,
     "reference/schemas.md": schemas,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from distributions import Installed
     from playwright.sync_api import Browser
 
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
@@ -25,7 +26,7 @@ def shared_data() -> Path:
     beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("EXTREMAL_SHARED", beside))
     if not folder.is_dir():
-        pytest.skip("real data not present (see README)")
+        pytest.skip("real data not present (see CONTRIBUTING.md)")
     return folder
 
 
@@ -41,3 +42,11 @@ def browser() -> Iterator["Browser"]:
 
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> "Installed":
+    """The wheel of this checkout, built and installed as a user has it."""
+    from distributions import Installed
+
+    return Installed.into(tmp_path_factory.mktemp("installed"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import corpus
 import pytest
 import typer
 
@@ -108,6 +109,14 @@ def test_every_column_is_in_the_reference(generate: ModuleType) -> None:
         for field in schema:
             assert f"\n| `{field.name}` | `{field.type}` |" in part, field
             assert field.metadata[b"doc"].decode() in part, field
+
+
+def test_every_bad_input_is_on_its_page(generate: ModuleType) -> None:
+    rows = [line.split(" | ") for line in generate.bad_input().splitlines() if line.startswith("| ")]
+    shown = {name.removeprefix("| "): (outcome, seen.removesuffix(" |")) for name, outcome, seen in rows}
+    for case in (case for table in corpus.ALL.values() for case in table):
+        assert shown.pop(case.name) == (case.outcome.value, f"`{case.shown}`" if case.shown else case.note)
+    assert shown.keys() == {"input", "---"}
 
 
 def _shell_commands(text: str) -> Iterator[list[str]]:

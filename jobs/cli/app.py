@@ -85,6 +85,14 @@ def main() -> None:
     app()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from extremal import __version__
+
+        typer.echo(f"extremal {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def logs(
     log_json: Annotated[
@@ -93,6 +101,9 @@ def logs(
             "--log-json",
             help="Events as lines of JSON in place of texts for people; a final error stays plain.",
         ),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Extremal perturbations and channel attribution over whole image datasets."""

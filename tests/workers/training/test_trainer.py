@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extremal.workers.training.trainer import average_precision, multilabel_loss, schedule, with_new_head
 from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from extremal.workers.networks.classifier import find_head, fold_input, rectifie
 from extremal.workers.networks.network import load_network
 from extremal.workers.networks.zoo import _classifier, _options
 from extremal.workers.training.batches import ABSENT, IGNORED, PRESENT, Images, Labelled, shuffled, vary
-from extremal.workers.training.trainer import average_precision, multilabel_loss, schedule, with_new_head
 
 runner = CliRunner()
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 240), "yellow": (240, 230, 20)}

@@ -1,0 +1,75 @@
+"""What to train on what, and where to put it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from extremal.pipeline.errors import ConfigError
+from extremal.workers.training.registry import TRAININGS
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training to conduct.
+
+    Attributes:
+        network: arguments of `load_network`. out: file of the weights; the others are named after it.
+        config: settings of the training, of the class that its method has.
+        threads: that decode images. device: None = a GPU if there is one.
+        method: name in `TRAININGS`.
+    """
+
+    dataset: str
+    root: str
+    split: str
+    test_split: str
+    network: dict[str, Any]
+    out: Path
+    config: Any
+    threads: int = 4
+    device: str | None = None
+    method: str = "finetune"
+
+    def beside(self, suffix: str) -> Path:
+        """The file of that suffix beside the weights."""
+        return self.out.with_name(self.out.name + suffix)
+
+
+def configure(
+    settings: Mapping[str, Any], precision: str | None, device_name: str | None, method: str = "finetune"
+) -> Any:
+    """The settings of a training; without a precision bf16 if it will run on a GPU.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+    usual = "float32" if _device_name(device_name) == "cpu" else "bf16"
+    try:
+        return TRAININGS[method].settings(**settings, precision=precision or usual)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def device(task: Task) -> torch.device:
+    """Where a task's worker computes: cpu, cuda for the GPU that Ray gives it, or cuda:N for that one.
+
+    Raises:
+        ConfigError: there is no such device, or the precision is not for it.
+    """
+    name = _device_name(task.device)
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"--device is cpu or cuda, not {name!r}.")
+    # The GPU of a cluster need not be in this machine.
+    if name != "cpu" and not torch.cuda.is_available() and not os.environ.get("RAY_ADDRESS"):
+        raise ConfigError(f"--device {name}: this machine has no GPU. Leave --device out, or give cpu.")
+    if name == "cpu" and task.config.precision == "fp16":
+        raise ConfigError("--precision fp16 is for GPUs; give float32 or bf16 on a CPU.")
+    return torch.device(name)
+
+
+def _device_name(wanted: str | None) -> str:
+    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,10 +15,9 @@ from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.events import event
 from extremal.pipeline.progress import ProgressReport
-from extremal.pipeline.training.conduct import Assignment, Begun, Counted, Measured, conduct
+from extremal.pipeline.training.conduct import conduct
 from extremal.pipeline.training.files import (
     SUFFIXES,
-    Record,
     check_complete,
     prepared,
     publish,
@@ -26,7 +25,9 @@ from extremal.pipeline.training.files import (
     settings_of,
 )
 from extremal.pipeline.training.labelled import labelled_data
-from extremal.pipeline.training.task import Task, device
+from extremal.pipeline.training.loop import Assignment
+from extremal.pipeline.training.messages import Begun, Counted, Measured
+from extremal.pipeline.training.task import Record, Task, device
 from extremal.workers.networks.network import load_network
 from extremal.workers.training.registry import TRAININGS
 from extremal.workers.training.training import TrainingError

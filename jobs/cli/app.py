@@ -636,8 +636,7 @@ def finetune(
     """Train a network to tell the classes of VOC or COCO, several in an image, and measure its mAP."""
     with _explained():
         from extremal.jobs.finetune import finetune as train
-        from extremal.pipeline.training.files import kept
-        from extremal.pipeline.training.task import Task, configure
+        from extremal.pipeline.training.task import Task, configure, kept
 
         arguments = {"name": network, "weights": weights, "resize": resize, "crop": crop}
         settings = {"epochs": epochs, "batch": batch, "lr": lr, "freeze": freeze, "seed": seed}

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pyarrow.fs as pafs
 import torch
 
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import versions
-from extremal.pipeline.training.task import Task
+from extremal.pipeline.training.task import CHECKPOINT, START, WEIGHTS, Record, Task, kept
 from extremal.storage.files import write_bytes
 from extremal.storage.run import diff
 from extremal.workers.networks.network import Network
@@ -28,12 +27,6 @@ from extremal.workers.training.registry import TRAININGS
 from extremal.workers.training.training import Data
 
 SUFFIXES = (".json", ".png", ".checkpoint")
-CHECKPOINT = "checkpoint"  # a reported state, in a folder of Ray Train
-START = "start"  # the folder of what a worker begins with
-WEIGHTS = "weights.pth"  # there, of the network before its first epoch
-
-Record = dict[str, Any]
-"""For JSON: the measurements of an epoch, settings, or the content of a checkpoint."""
 
 
 def settings_of(task: Task, data: Data, start: Network) -> Record:
@@ -55,14 +48,6 @@ def settings_of(task: Task, data: Data, start: Network) -> Record:
         "training": {"method": task.method, **asdict(task.config)},
     }
     return dict(json.loads(json.dumps(settings)))
-
-
-def kept(task: Task) -> str:
-    """What a stopped training left, and how to go on."""
-    path = task.beside(".checkpoint")
-    if not path.exists():
-        return "No epoch is complete; the same command starts again."
-    return f"{path} is whole; run the same command to resume from it."
 
 
 def report_so_far(task: Task, settings: Record) -> Record:

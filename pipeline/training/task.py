@@ -11,6 +11,15 @@ import torch
 from extremal.pipeline.errors import ConfigError
 from extremal.workers.training.registry import TRAININGS
 
+# Names in FILE.training, the storage path of Ray Train.
+START = "start"  # folder of what a worker begins with
+WEIGHTS = "weights.pth"  # there, of the network before its first epoch
+RUN = "epochs"  # folder of Ray Train's run
+CHECKPOINT = "checkpoint"  # a state, in START or as reported
+
+Record = dict[str, Any]
+"""For JSON: the measurements of an epoch, settings, or the content of a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -37,6 +46,14 @@ class Task:
     def beside(self, suffix: str) -> Path:
         """The file of that suffix beside the weights."""
         return self.out.with_name(self.out.name + suffix)
+
+
+def kept(task: Task) -> str:
+    """What a stopped training left, and how to go on."""
+    path = task.beside(".checkpoint")
+    if not path.exists():
+        return "No epoch is complete; the same command starts again."
+    return f"{path} is whole; run the same command to resume from it."
 
 
 def configure(

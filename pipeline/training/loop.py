@@ -51,7 +51,7 @@ def work(config: dict[str, Any]) -> None:
     messages: Queue = config["messages"]
     with suppress(RayError):  # nobody listens any more: the training was stopped
         try:
-            _train(ray.get(config["assignment"]), messages)
+            train(ray.get(config["assignment"]), messages)
             messages.put(Ended())
         except MEANT_FOR_PEOPLE as error:
             messages.put(Ended(error))
@@ -61,7 +61,7 @@ def work(config: dict[str, Any]) -> None:
             messages.put(Ended(RuntimeError(traceback.format_exc())))
 
 
-def _train(assignment: Assignment, messages: Queue) -> None:
+def train(assignment: Assignment, messages: Queue) -> None:
     torch.set_num_threads(assignment.cores)  # Ray set them to the number of CPUs that it was asked for
     training, records = _begin(assignment)
     counter = _Counter(messages)

@@ -18,7 +18,7 @@ from extremal.pipeline.progress import ProgressReport, shorten
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, kinds
 from extremal.workers.config import RunConfig
-from extremal.workers.device import check_name, chosen_device
+from extremal.workers.device import chosen_device
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,7 @@ def check_device(pool: Pool) -> None:
     Raises:
         DeviceError: there is none.
     """
-    check_name(pool.device)
-    if not os.environ.get("RAY_ADDRESS"):
-        chosen_device(pool.device)
+    chosen_device(pool.device, elsewhere=bool(os.environ.get("RAY_ADDRESS")))
 
 
 def _compute(

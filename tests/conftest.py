@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
 SLOW = ("test_driver.py", "test_submit.py", "test_faults.py", "test_chaos.py", "test_object_store.py")
-SLOW += ("test_ray_tasks.py", "test_demo.py")
+SLOW += ("test_ray_tasks.py", "test_demo.py", "test_conduct.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,18 +22,22 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def chosen_device(device: str | None) -> torch.device:
-    """The device of that name; None = a GPU if there is one, else the CPU.
+def chosen_device(device: str | None, elsewhere: bool = False) -> torch.device:
+    """The device of that name; None = a GPU if this machine has one, else the CPU.
+
+    Args:
+        elsewhere: it will be used on a machine of a cluster, which may have what this one lacks.
 
     Raises:
         DeviceError: it names no device, or one that this machine does not have.
     """
     check_name(device)
     chosen = torch.device(device or ("cuda" if has_gpu() else "cpu"))
-    if chosen.type == "cuda" and not has_gpu():
+    if chosen.type == "cpu" or elsewhere:
+        return chosen
+    if not has_gpu():
         raise DeviceError(f"--device {device}: this machine has no GPU. Leave --device out, or give cpu.")
-    if chosen.index is not None and chosen.index >= torch.cuda.device_count():
-        raise DeviceError(
-            f"--device {device}: this machine has {torch.cuda.device_count()} GPUs, from cuda:0."
-        )
+    count = torch.cuda.device_count()
+    if chosen.index is not None and chosen.index >= count:
+        raise DeviceError(f"--device {device}: this machine has {count} GPUs, the first is cuda:0.")
     return chosen

@@ -646,16 +646,17 @@ def finetune(
 ) -> None:
     """Train a network to tell the classes of VOC or COCO, several in an image, and measure its mAP."""
     with _explained():
-        from extremal.jobs import finetune as training
+        from extremal.jobs.finetune import finetune as train
+        from extremal.pipeline.training.task import Task, configure, kept
 
         arguments = {"name": network, "weights": weights, "resize": resize, "crop": crop}
         settings = {"epochs": epochs, "batch": batch, "lr": lr, "freeze": freeze, "seed": seed}
-        config = training.configure(settings, precision, device)
-        task = training.Task(dataset, root, split, test_split, arguments, out, config, workers, device)
+        config = configure(settings, precision, device)
+        task = Task(dataset, root, split, test_split, arguments, out, config, workers, device)
         try:
-            training.finetune(task, _console(stderr=True))
+            train(task, _console(stderr=True))
         except KeyboardInterrupt:
-            typer.echo(f"\nstopped. {training.kept(task)}", err=True)
+            typer.echo(f"\nstopped. {kept(task)}", err=True)
             raise typer.Exit(INTERRUPTED) from None
     following = {"dataset": dataset, "root": root, "split": test_split, "network": network, "weights": out}
     flags = " ".join(f"--{name} {_shown(str(value))}" for name, value in following.items())

@@ -15,9 +15,9 @@ from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import Folder, open_root
 from extremal.storage.scores import write_scores
+from extremal.workers.configured_network import configured_network
 from extremal.workers.device import chosen_device
 from extremal.workers.extremal.settings import ChannelConfig
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.cut import split_network
 from extremal.workers.shard.worker import check_weights
 

@@ -13,10 +13,10 @@ from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import located
 from extremal.workers import channel_attribution, decode, extremal_perturbation
 from extremal.workers.config import RunConfig
+from extremal.workers.configured_network import configured_network
 from extremal.workers.device import chosen_device
 from extremal.workers.errors import ImageError
 from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network
 
 

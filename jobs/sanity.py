@@ -21,7 +21,7 @@ from extremal.storage import RunError
 from extremal.storage.files import join, open_filesystem, printable, write_bytes
 from extremal.storage.run import parquet_bytes
 from extremal.workers.config import RunConfig
-from extremal.workers.networks.configured import configured_network
+from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.randomize import weight_layers
 from extremal.workers.saliency.config import SaliencyConfig
 

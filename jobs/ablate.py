@@ -6,7 +6,7 @@ from rich.console import Console
 from extremal.jobs.tables.printed import print_table, warn_incomplete
 from extremal.pipeline.ablate import ablate_run
 from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, ablation_table
-from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import located

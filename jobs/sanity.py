@@ -12,7 +12,7 @@ from extremal.jobs.figures.drawing import similarity_curves
 from extremal.jobs.run import COMPLETE, INCOMPLETE
 from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.printed import print_table
-from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.aggregates.sanity import ORIGINAL, Rung, sanity_table
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from extremal.jobs.report.joined_run import checked_root, preprocess_of
 
 from extremal.jobs.figures.drawing import displayed
-from extremal.jobs.report.joined_run import checked_root, preprocess_of
 from extremal.pipeline.datasets.pairs import list_or_none
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.files import HIDDEN

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+from extremal.jobs.report.joined_run import subject_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
@@ -49,7 +50,6 @@ from extremal.jobs.figures.panels import (
     sweep_of,
     visualized,
 )
-from extremal.jobs.report.joined_run import subject_of
 from extremal.pipeline.aggregates.class_channels import CLASS, class_channels, class_keys
 from extremal.pipeline.aggregates.exemplars import exemplars
 from extremal.storage import RunError, kinds

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from extremal.jobs.report.joined_run import belongs
 
 from extremal.jobs.figures.chosen import Absent, Material, Row
 from extremal.jobs.figures.drawing import Curves, Panel, heat, overlay, plain
-from extremal.jobs.report.joined_run import belongs
 from extremal.pipeline.stored_masks import draw_masks
 from extremal.storage import Run, kinds
 from extremal.workers.errors import ImageError

@@ -1,10 +1,9 @@
 // The pairs that a query selects, in its order: shared by the gallery and the pair pages.
-"use strict";
 
-const PAGE = 24;
+export const PAGE = 24;
 const [SWEPT, MISS] = ["1".charCodeAt(0), "m".charCodeAt(0)]; // letters are kept as their codes
-const KEYS = ["class", "method", "outcome", "amin", "amax", "anone", "disagree", "state", "sort", "page", "tile", "opacity"];
-const SORTS = {
+export const KEYS = ["class", "method", "outcome", "amin", "amax", "anone", "disagree", "state", "sort", "page", "tile", "opacity"];
+export const SORTS = {
   plan: { text: "plan order" },
   "kept-up": { text: "score kept, lowest first", column: "kept", sign: 1 },
   "kept-down": { text: "score kept, highest first", column: "kept", sign: -1 },
@@ -15,8 +14,8 @@ const SORTS = {
 };
 
 /** The gallery's query as an object of texts with every key; unknown keys are dropped. */
-function readQuery(overview) {
-  const given = new URLSearchParams(location.search);
+export function readQuery(overview, search) {
+  const given = new URLSearchParams(search);
   const query = Object.fromEntries(KEYS.map((key) => [key, given.get(key) ?? ""]));
   if (!Object.hasOwn(SORTS, query.sort)) query.sort = "plan";
   if (!overview.methods.includes(query.method)) query.method = overview.methods.find((m) => m !== "center") ?? overview.methods[0] ?? "";
@@ -24,7 +23,7 @@ function readQuery(overview) {
 }
 
 /** A link's query: what is left at its default is not written. */
-function shortQuery(query) {
+export function shortQuery(query) {
   const short = { ...query };
   if (short.sort === "plan") short.sort = "";
   if (short.page === "1") short.page = "";
@@ -32,7 +31,7 @@ function shortQuery(query) {
 }
 
 /** Columns over all pairs, filled chunk by chunk; numbers that are unknown are NaN. */
-class Index {
+export class Index {
   constructor(overview) {
     const column = () => new Float32Array(overview.pairs).fill(NaN);
     this.total = overview.pairs;
@@ -49,10 +48,10 @@ class Index {
     this.distance = new Map(overview.methods.map((method) => [method, column()]));
   }
 
-  /** Reads the chunks one after the other; after(index) is called when one is there. */
-  async load(after) {
+  /** Reads the chunks one after the other; after(index) is called when one is there. read(i): the i-th. */
+  async load(read, after) {
     for (let i = 0; this.read < this.total; i += 1) {
-      this.add(await extremal.load(`index-${pad(i, 3)}`));
+      this.add(await read(i));
       after(this);
       await new Promise((resolve) => setTimeout(resolve)); // let the page answer between chunks
     }

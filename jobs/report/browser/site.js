@@ -1,7 +1,7 @@
 // What every page needs: data, elements, tables, the header. Data enters the page as text only.
-"use strict";
+import { compareCells, num, textOf } from "./format.js";
 
-const extremal = (() => {
+export const extremal = (() => {
   const waiting = new Map(); // name -> {promise, resolve}
 
   function entry(name) {
@@ -49,58 +49,18 @@ function fill(node, attributes, children) {
 }
 
 /** An HTML element; strings among the children become text nodes. */
-function h(tag, attributes = {}, ...children) {
+export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
 /** The same for SVG. */
-function s(tag, attributes = {}, ...children) {
+export function s(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
-}
-
-/** A number with so many significant digits, its whole part in full; a dash where there is none. */
-function num(value, digits = 3) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (Number.isInteger(value)) return value.toLocaleString("en");
-  const whole = Math.floor(Math.log10(Math.abs(value))) + 1;
-  return String(Number(value.toPrecision(Math.max(digits, whole))));
-}
-
-const count = (n, noun, plural = `${noun}s`) => `${num(n)} ${n === 1 ? noun : plural}`;
-const OUTCOMES = { h: "hit", m: "miss", s: "skipped", n: "none" };
-
-/** What became of a point, and how far it is from the object. */
-function outcomeText(outcome, distance) {
-  const away = distance > 0 ? `${num(Math.round(distance))} px` : "";
-  if (!away) return OUTCOMES[outcome];
-  return outcome === "h" ? `hit, ${away} away` : `${OUTCOMES[outcome]} by ${away}`;
-}
-const pad = (number, digits) => String(number).padStart(digits, "0");
-const numbered = (folder, number, ending) =>
-  `${folder}/${pad(Math.floor(number / 1000), 3)}/${pad(number, 6)}.${ending}`;
-const picturePath = (number) => numbered("pictures", number, "jpg");
-const stripPath = (pair) => numbered("strips", pair, "png");
-
-/** Link to a page with a query made from an object; empty values are left out. */
-function link(page, query) {
-  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
-  return text ? `${page}?${text}` : page;
 }
 
 /** What a wide thing scrolls in: reachable by keyboard, named for screen readers. */
 function scroller(label, child) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, child);
-}
-
-const textOf = (cell) => (typeof cell === "object" ? cell.text : cell);
-
-/** Order of two cells: of numbers by their keys, of words as people sort them. */
-function compareCells(column, sign) {
-  return (a, b) => {
-    if (!column.number) return sign * textOf(a).localeCompare(textOf(b), "en", { numeric: true });
-    if (a.key === null || b.key === null) return (a.key === null) - (b.key === null); // last, either way
-    return sign * (a.key - b.key);
-  };
 }
 
 function cellNode(cell, column) {
@@ -114,7 +74,7 @@ function cellNode(cell, column) {
  * A table that scrolls sideways where it must. Cells: text, or {text, href, key}.
  * sortable: its heads are buttons; cells of number columns need a key, a number or null.
  */
-function table({ title, columns, rows }, sortable = false) {
+export function table({ title, columns, rows }, sortable = false) {
   const body = h("tbody");
   const draw = (list) =>
     body.replaceChildren(...list.map((row) => h("tr", {}, row.map((cell, i) => cellNode(cell, columns[i])))));
@@ -139,20 +99,20 @@ function table({ title, columns, rows }, sortable = false) {
 }
 
 /** A section with its heading; a note stands under it. */
-function section(title, note, ...children) {
+export function section(title, note, ...children) {
   return h("section", {}, h("h2", {}, title), note ? h("p", { class: "note" }, note) : null, ...children);
 }
 
 /** A TABLE of the data as a section, nothing if it has no rows. name: for screen readers, no other's on the page. */
-function tableSection(data, sortable = false, name = data?.title) {
+export function tableSection(data, sortable = false, name = data?.title) {
   return data && data.rows.length ? section(data.title, data.note, table({ ...data, title: name }, sortable)) : null;
 }
 
 /** A control under its label. */
-const field = (label, control) => h("label", {}, h("span", {}, label), control);
+export const field = (label, control) => h("label", {}, h("span", {}, label), control);
 
 /** Pairs of label and text as a description list. */
-function facts(list) {
+export function facts(list) {
   return h("dl", { class: "facts" }, list.map(([label, text]) => h("div", {}, h("dt", {}, label), h("dd", {}, text))));
 }
 
@@ -203,7 +163,7 @@ function header(overview) {
 }
 
 /** Text of the status line; an error is read out at once. */
-function say(text, error = false) {
+export function say(text, error = false) {
   const status = document.getElementById("status");
   status.textContent = text;
   status.classList.toggle("error", error);
@@ -211,13 +171,13 @@ function say(text, error = false) {
 }
 
 /** The heading and the tab's title. */
-function heading(text, overview) {
+export function heading(text, overview) {
   document.getElementById("heading").textContent = text;
   document.title = `${text} · ${overview.title}`;
 }
 
 /** Runs a page: header, then draw(overview), whose errors are shown in place of the page. */
-async function page(draw) {
+export async function page(draw) {
   try {
     const overview = await extremal.load("overview");
     header(overview);
@@ -229,7 +189,7 @@ async function page(draw) {
 }
 
 /** True where a key belongs to a field or to the browser and not to a page's shortcuts. */
-function typing(event) {
+export function typing(event) {
   const field = event.target.closest("input, select, textarea, dialog[open]");
   return event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || field !== null;
 }

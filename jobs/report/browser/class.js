@@ -1,5 +1,8 @@
 // class.html?c=INDEX: one class, its a*, its channels, its pairs.
-"use strict";
+import { channelBars, chartWidth, histogram, UNITS } from "./charts.js";
+import { count, link, num, pad } from "./format.js";
+import { extremal, h, heading, page, say, section } from "./site.js";
+import { aspectOf, frame, loadPair, tileNode, whenSeen } from "./tiles.js";
 
 function sizes(one) {
   if (!one.a_star) return null;

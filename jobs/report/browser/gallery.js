@@ -1,5 +1,8 @@
 // gallery.html: cards of pairs, page by page; all of its state is the query of its address.
-"use strict";
+import { count, link, num, outcomeText, tileName } from "./format.js";
+import { Index, PAGE, readQuery, shortQuery, SORTS } from "./selection.js";
+import { facts, field, h, heading, page, say, typing } from "./site.js";
+import { frame, loadChunk, loadPair, tileNode, whenSeen } from "./tiles.js";
 
 const Gallery = {
   overview: null,
@@ -69,7 +72,7 @@ function go(query) {
 
 /** Shows what the address asks for. */
 function arrive() {
-  Gallery.query = readQuery(Gallery.overview);
+  Gallery.query = readQuery(Gallery.overview, location.search);
   for (const control of document.getElementById("filters").elements) {
     if (!control.name) continue;
     const value = Gallery.query[control.name];
@@ -239,7 +242,7 @@ function words({ size_label: size }) {
 
 page(async (overview) => {
   heading("Gallery", overview);
-  Object.assign(Gallery, { overview, index: new Index(overview), query: readQuery(overview) });
+  Object.assign(Gallery, { overview, index: new Index(overview), query: readQuery(overview, location.search) });
   const status = document.getElementById("status");
   const pager = (name) => h("nav", { class: "pager", "aria-label": name });
   const keys = h("button", { type: "button", class: "keys", onclick: () => document.getElementById("help").showModal() }, "Keys (?)");
@@ -253,5 +256,5 @@ page(async (overview) => {
   );
   addEventListener("popstate", arrive);
   addEventListener("keydown", onKey);
-  await Gallery.index.load((index) => (index.read <= overview.chunk ? arrive() : update()));
+  await Gallery.index.load(loadChunk, (index) => (index.read <= overview.chunk ? arrive() : update()));
 });

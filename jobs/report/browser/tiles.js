@@ -1,15 +1,9 @@
 // Pictures with a tile of a strip laid over the region that the network saw.
-"use strict";
-
-const percent = (part, whole) => `${(100 * part) / whole}%`;
-
-/** Label of a tile that is the same for all pairs. */
-function tileName(tile) {
-  return tile.method && !tile.label.includes(tile.method) ? `${tile.method}, ${tile.label}` : tile.label;
-}
+import { pad, percent, picturePath, stripPath, tileName } from "./format.js";
+import { extremal, h } from "./site.js";
 
 /** Puts a box of original pixels [x0, y0, x1, y1), edges exclusive, over a picture of the pair. */
-function place(node, [x0, y0, x1, y1], pair) {
+export function place(node, [x0, y0, x1, y1], pair) {
   Object.assign(node.style, {
     left: percent(x0, pair.width),
     top: percent(y0, pair.height),
@@ -23,7 +17,7 @@ function place(node, [x0, y0, x1, y1], pair) {
  * One tile: the strip as background, so large that only the cells inside the tile's border of one cell show.
  * A percentage p puts p of the background's free space (box - strip) before it; solved for the border.
  */
-function tileNode(pair, index) {
+export function tileNode(pair, index) {
   const [rows, columns] = pair.strip.cells;
   const tiles = pair.strip.tiles.length;
   const tall = tiles * (rows + 2);
@@ -38,7 +32,7 @@ function tileNode(pair, index) {
 }
 
 /** The frame of a picture, square at most: a neutral ground where the picture is missing. */
-function frame(picture, aspect, alt) {
+export function frame(picture, aspect, alt) {
   const node = h("div", { class: picture < 0 ? "frame ground" : "frame" });
   node.style.aspectRatio = String(aspect || 1);
   node.style.width = `${100 * Math.min(aspect || 1, 1)}%`;
@@ -46,13 +40,16 @@ function frame(picture, aspect, alt) {
   return node;
 }
 
-const aspectOf = (pair) => (pair.width && pair.height ? pair.width / pair.height : 1);
+export const aspectOf = (pair) => (pair.width && pair.height ? pair.width / pair.height : 1);
 
 /** The pair's row of data/pairs/*.js. */
-async function loadPair(overview, pair) {
+export async function loadPair(overview, pair) {
   const file = await extremal.load(`pairs/${pad(Math.floor(pair / overview.per_file), 5)}`);
   return file.pairs[pair - file.start];
 }
+
+/** The i-th file of the index. */
+export const loadChunk = (i) => extremal.load(`index-${pad(i, 3)}`);
 
 const seen = new IntersectionObserver(
   (entries) => {
@@ -66,7 +63,7 @@ const seen = new IntersectionObserver(
 );
 
 /** Calls action once, when the node comes near the window. */
-function whenSeen(node, action) {
+export function whenSeen(node, action) {
   node.whenSeen = action;
   seen.observe(node);
 }

@@ -1,5 +1,6 @@
 // index.html: what was run, how much of it is there, the scores.
-"use strict";
+import { count, link, num } from "./format.js";
+import { facts, h, heading, page, say, section, tableSection } from "./site.js";
 
 function counts(overview) {
   const box = (label, n, query) =>

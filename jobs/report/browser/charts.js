@@ -1,26 +1,11 @@
 // Curves and bars as SVG, with their numbers as tables.
-"use strict";
+import { num } from "./format.js";
+import { powers, ticks } from "./scales.js";
+import { h, s, table } from "./site.js";
 
-const UNITS = { area: "area kept, fraction of the image", channels: "channels kept, count" };
+export const UNITS = { area: "area kept, fraction of the image", channels: "channels kept, count" };
 const HEIGHT = 260;
 const MARGIN = { left: 56, right: 14, top: 22, bottom: 44 };
-
-/** Round ticks, about so many, that lie within [low, high]. */
-function ticks(low, high, about = 5) {
-  const raw = (high - low) / about || 1;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= raw);
-  const list = [];
-  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i += 1) list.push(Number((i * step).toPrecision(12)));
-  return list;
-}
-
-/** Ticks 1, 10, 100 ... within [low, high], for counts; the ends where these are too few. */
-function powers(low, high) {
-  const list = [];
-  for (let power = 10 ** Math.ceil(Math.log10(low)); power <= high; power *= 10) list.push(power);
-  return list.length > 1 ? list : [low, high];
-}
 
 /** An empty chart: axes, their labels, and the mapping of values to its pixels. */
 function axes({ width, x, y, xTicks, yTicks, xLabel, yLabel, label }) {
@@ -105,7 +90,7 @@ function curveLegend(curve) {
 }
 
 /** The chart, its legend and the table of the same numbers. */
-function curveFigure(curve, width) {
+export function curveFigure(curve, width) {
   const columns = [curve.label, ...curve.series.map(({ name }) => name)].map((label) => ({ label, number: true }));
   const rows = curve.sizes.map((size, k) => [num(size), ...curve.series.map(({ scores }) => num(scores[k], 4))]);
   const star = known([curve.a_star]).length ? `a* = ${num(curve.a_star)}` : "no a*: no size keeps the full score";
@@ -120,7 +105,7 @@ function curveFigure(curve, width) {
 }
 
 /** Bars of counts, one per named category, with the count above each; the last category is no size. */
-function histogram({ names, values, width, xLabel, yLabel, label }) {
+export function histogram({ names, values, width, xLabel, yLabel, label }) {
   const high = Math.max(1, ...values);
   const slots = { low: -0.5, high: names.length - 0.5, scale: (v) => v };
   const yTicks = ticks(0, high).filter(Number.isInteger);
@@ -142,7 +127,7 @@ function histogram({ names, values, width, xLabel, yLabel, label }) {
 }
 
 /** One thin bar per channel: two paths, since there may be thousands; the marked ones in the second colour. */
-function channelBars({ values, marked, width, label }) {
+export function channelBars({ values, marked, width, label }) {
   const high = Math.max(...values, 1e-9);
   const x = { low: 0, high: values.length, scale: (v) => v };
   const y = { low: 0, high: high * 1.12 };
@@ -165,4 +150,4 @@ function channelBars({ values, marked, width, label }) {
 }
 
 /** Width to draw a chart at: its text keeps its size on phones. */
-const chartWidth = (most) => Math.min(most, Math.max(280, document.getElementById("main").clientWidth - 40));
+export const chartWidth = (most) => Math.min(most, Math.max(280, document.getElementById("main").clientWidth - 40));

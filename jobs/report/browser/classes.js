@@ -1,5 +1,6 @@
 // classes.html: all classes in a table to sort; likeness of their channels; ablation.
-"use strict";
+import { count, link, num } from "./format.js";
+import { extremal, h, heading, page, say, section, table, tableSection } from "./site.js";
 
 function classTable(overview, classes) {
   const channels = classes.some((one) => one.top.length || one.specific.length);

@@ -1,7 +1,11 @@
 // pair.html?i=ID: one pair with its tiles, points, curves and numbers.
-"use strict";
-
 // Shapes in a box of -7..7; with the colours no two of the first 56 methods look alike.
+import { chartWidth, curveFigure } from "./charts.js";
+import { count, link, num, OUTCOMES, outcomeText, percent, tileName } from "./format.js";
+import { Index, PAGE, readQuery, shortQuery } from "./selection.js";
+import { facts, field, h, heading, page, s, say, section, tableSection, typing } from "./site.js";
+import { aspectOf, frame, loadChunk, loadPair, place, tileNode } from "./tiles.js";
+
 const SHAPES = [
   "M0-6A6 6 0 1 1 0 6A6 6 0 1 1 0-6Z",
   "M-5-5H5V5H-5Z",
@@ -179,7 +183,7 @@ page(async (overview) => {
   if (!Number.isInteger(id) || id < 0 || id >= overview.pairs) {
     throw new Error(`This report has the pairs 0 to ${overview.pairs - 1}: open one from the gallery.`);
   }
-  const query = readQuery(overview);
+  const query = readQuery(overview, location.search);
   const pair = await loadPair(overview, id);
   heading(`${pair.class_name}, pair ${id}`, overview);
   say("");
@@ -197,5 +201,5 @@ page(async (overview) => {
   ];
   document.getElementById("main").append(...parts.filter((part) => part));
   addEventListener("keydown", onKey);
-  await new Index(overview).load((index) => index.read === index.total && steps.fill(index));
+  await new Index(overview).load(loadChunk, (index) => index.read === index.total && steps.fill(index));
 });

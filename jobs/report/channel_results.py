@@ -1,4 +1,4 @@
-"""What follows from the results of a channel run: examples of its channels, similarity of classes, ablation."""
+"""What follows from a channel run: images that excite its channels, similarity of classes, ablation."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -22,7 +22,8 @@ class ClassChannels:
     """What the pages of classes say beyond single pairs; computed when first asked for.
 
     Attributes:
-        rows: of `extremal.pipeline.aggregates.class_channels.CLASS_CHANNELS` by class; none without such a run.
+        rows: of `extremal.pipeline.aggregates.class_channels.CLASS_CHANNELS` by class; none
+            without such a run.
         pictures: by channel where its inversion is, at the layer of that run.
         similarity: of the classes as PNG, and what is told of it. ablation: its table, if it was computed.
     """

@@ -216,8 +216,8 @@ def _check_pairs(runs: Sequence[JoinedRun]) -> None:
     for joined in runs[1:]:
         if (joined.rows < 0).all() and joined.view.of_pairs(joined.run):
             raise RunError(
-                f"{joined.run.place()} has no pair of {runs[0].run.place()}, the first run, which decides the "
-                "pairs. Give runs of one dataset."
+                f"{joined.run.place()} has no pair of {runs[0].run.place()}, the first run, which decides "
+                "the pairs. Give runs of one dataset."
             )
 
 

@@ -83,11 +83,12 @@ class StudyView:
         numbers: scalars of a row, as label and text.
         has_points: whether its runs have points.
         of_pairs: whether a run's units are pairs, so that it joins those of a report.
-        pair_of: for units that are no pairs the columns of a pair that pages need, where such a run comes first.
+        pair_of: for units that are no pairs the columns of a pair that pages need, where such a run
+            comes first.
         pair_pictures, channel_pictures: pictures that were computed.
         channel_masks: whether its rows hold masks of channels, of which the pages of classes tell.
         next_command: what a finished run is best followed by.
-        explain: `module:function` that explains one image at once, if there is one; see extremal.jobs.explain.
+        explain: `module:function` that explains one image at once, if there is one.
     """
 
     columns: Sequence[str]

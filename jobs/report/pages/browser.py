@@ -51,12 +51,14 @@ def browser_files() -> dict[str, bytes]:
         name: template.substitute(title=title, scripts=_tags(modules, module))
         for name, (title, module) in HTML.items()
     }
-    return {name: _plain(text).encode() for name, text in {**sources, **pages}.items()}
+    styles = {name: text for name, text in sources.items() if name.endswith(".css")}
+    scripts = {f"{name}.js": _plain(text) for name, text in modules.items()}
+    return {name: text.encode() for name, text in {**styles, **scripts, **pages}.items()}
 
 
 def _plain(text: str) -> str:
-    """A module as a script that needs the scripts of what it imports before it; other files as they are."""
-    return _EXPORT.sub("", _IMPORT.sub("", text))
+    """A module as a script that needs the scripts of what it imports before it."""
+    return '"use strict";\n' + _EXPORT.sub("", _IMPORT.sub("", text))
 
 
 def _tags(modules: dict[str, str], module: str) -> str:

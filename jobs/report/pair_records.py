@@ -86,8 +86,8 @@ class PairRecords:
             self.thumbnails.try_pairs(pair for pair, stage in failures if stage == "decode")
         self.classes, self.class_of = _classes(runs[0], self.plan)
         numbers = self.plan["shard"].to_numpy()
-        starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]]) if len(numbers) else []
-        self._starts = np.array(starts, np.int64)
+        first = np.r_[[True] * min(1, len(numbers)), numbers[1:] != numbers[:-1]]
+        self._starts: npt.NDArray[np.int64] = np.flatnonzero(first)
         self._ends = np.r_[self._starts[1:], len(numbers)]
         self.of_shard = lru_cache(maxsize=KEPT_SHARDS)(self._read_shard)
 

@@ -29,9 +29,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
-from extremal.jobs.report.overlays import resample, truth
+from extremal.jobs.report.pages.overlays import resample, truth
+from extremal.jobs.report.pages.page import SHARD, script
+from extremal.jobs.report.paths import strip_path
 from extremal.jobs.report.serve import Server
-from extremal.jobs.report.site import Site, script, strip_path
+from extremal.jobs.report.site import Site
 from extremal.jobs.report.write import _Folder, _Writer, write_site
 from extremal.pipeline.aggregates.pointing import Rule, pointing
 from extremal.pipeline.config import build_config
@@ -366,7 +368,7 @@ def test_without_the_dataset_there_are_no_pictures(two: list[Run], tmp_path: Pat
     with pytest.raises(DatasetError, match="nowhere"):
         Site([run], str(tmp_path / "nowhere"))
     hidden = make(tmp_path / "hidden", kinds.SPATIAL, [0], 3, spatial, "s3://***@bucket/data")
-    assert "give --root" in Site([hidden]).book.pictures.reason
+    assert "give --root" in Site([hidden]).records.thumbnails.reason
 
 
 def test_runs_without_a_common_pair_are_refused(two: list[Run], tmp_path: Path) -> None:
@@ -474,7 +476,7 @@ def test_an_image_of_another_shape_than_was_explained_is_not_shown(two: list[Run
             continue
         with pytest.raises(KeyError):
             _ = site["pictures/000/000003.jpg"]
-        assert "40x10, and was 40x30 when it was explained" in site.book.pictures.unreadable[3]
+        assert "40x10, and was 40x30 when it was explained" in site.records.thumbnails.unreadable[3]
 
 
 @pytest.mark.parametrize("arguments", [["b\udcff"], ["RUN", "--out", "b\udcff"], [""]])
@@ -658,8 +660,8 @@ def test_what_a_writer_finds_unreadable_is_known_to_all_and_told_once(two: list[
 
 def test_a_writer_believes_what_another_found_unreadable(two: list[Run], tmp_path: Path) -> None:
     site = Site(two)
-    chapter = next(part for part in site.parts() if part.name == "chapter")
-    assert _Writer(site, _Folder(str(tmp_path))).write(chapter, [0]).unreadable == {}
+    shard = next(part for part in site.parts() if part.name == SHARD)
+    assert _Writer(site, _Folder(str(tmp_path))).write(shard, [0]).unreadable == {}
     assert [pair["picture"] for pair in read(tmp_path, "pairs/00000")["pairs"]][:3] == [-1, -1, 1]
 
 

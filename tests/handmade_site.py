@@ -92,7 +92,7 @@ def overview(pairs: int, classes: list[str], counts: Value, chunk: int) -> Value
         "chunk": chunk,
         "per_file": PER_FILE,
         "size_label": "area",
-        "has": {"classes": True, "similarity": True, "ablation": True, "pictures": True},
+        "has": {"classes": True, "pictures": True},
     }
 
 

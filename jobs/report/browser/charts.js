@@ -30,7 +30,7 @@ function axes({ width, x, y, xTicks, yTicks, xLabel, yLabel, label }) {
   return { node, X, Y };
 }
 
-const known = (values) => values.filter((value) => value !== null && value !== undefined);
+const present = (values) => values.filter((value) => value !== null && value !== undefined);
 
 function mark(shape, x, y) {
   if (shape === "circle") return s("circle", { class: "dot", cx: x, cy: y, r: 4 });
@@ -41,7 +41,7 @@ const SERIES = [["one", "circle"], ["two", "square"]];
 
 /** Score against size: a line and a mark for each series, levels full and perturbed, a* upright. */
 function curveChart(curve, width) {
-  const values = known([...curve.series.flatMap(({ scores }) => scores), curve.full, curve.perturbed]);
+  const values = present([...curve.series.flatMap(({ scores }) => scores), curve.full, curve.perturbed]);
   if (!values.length) values.push(0, 1); // axes without a curve
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (low === high) [low, high] = [low - 0.5, high + 0.5];
@@ -61,15 +61,15 @@ function curveChart(curve, width) {
     label: `${curve.title}: ${curve.series.map(({ name }) => name).join(" and ")} against ${UNITS[curve.label] ?? curve.label}; the numbers are in the table below`,
   });
   for (const [name, level] of [["full", curve.full], ["perturbed", curve.perturbed]]) {
-    if (known([level]).length) node.append(s("line", { class: `level ${name}`, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(level), y2: Y(level) }));
+    if (present([level]).length) node.append(s("line", { class: `level ${name}`, x1: MARGIN.left, x2: width - MARGIN.right, y1: Y(level), y2: Y(level) }));
   }
-  if (known([curve.a_star]).length) {
+  if (present([curve.a_star]).length) {
     node.append(s("line", { class: "astar", x1: X(curve.a_star), x2: X(curve.a_star), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
     node.append(s("text", { class: "strong", x: X(curve.a_star), y: MARGIN.top - 7, "text-anchor": "middle" }, "a*"));
   }
   curve.series.forEach(({ scores }, i) => {
     const [style, shape] = SERIES[i % SERIES.length];
-    const points = curve.sizes.map((size, k) => [X(size), scores[k]]).filter(([, score]) => known([score]).length);
+    const points = curve.sizes.map((size, k) => [X(size), scores[k]]).filter(([, score]) => present([score]).length);
     const group = s("g", { class: `series ${style}` });
     group.append(s("polyline", { points: points.map(([px, score]) => `${px},${Y(score)}`).join(" ") }));
     for (const [px, score] of points) group.append(mark(shape, px, Y(score)));
@@ -85,7 +85,7 @@ function curveLegend(curve) {
     const [style, shape] = SERIES[i % SERIES.length];
     return key(s("g", { class: `series ${style}` }, s("polyline", { points: "1,6 33,6" }), mark(shape, 17, 6)), name);
   });
-  const levels = ["full", "perturbed"].filter((name) => known([curve[name]]).length);
+  const levels = ["full", "perturbed"].filter((name) => present([curve[name]]).length);
   return h("ul", { class: "legend" }, series, levels.map((name) => key(line({ class: `level ${name}` }), `${name} (${num(curve[name])})`)));
 }
 
@@ -93,7 +93,7 @@ function curveLegend(curve) {
 export function curveFigure(curve, width) {
   const columns = [curve.label, ...curve.series.map(({ name }) => name)].map((label) => ({ label, number: true }));
   const rows = curve.sizes.map((size, k) => [num(size), ...curve.series.map(({ scores }) => num(scores[k], 4))]);
-  const star = known([curve.a_star]).length ? `a* = ${num(curve.a_star)}` : "no a*: no size keeps the full score";
+  const star = present([curve.a_star]).length ? `a* = ${num(curve.a_star)}` : "no a*: no size keeps the full score";
   return h(
     "figure",
     { class: "curve" },

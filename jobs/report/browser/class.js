@@ -4,9 +4,9 @@ import { count, link, num, pad } from "./format.js";
 import { extremal, h, heading, page, say, section } from "./site.js";
 import { aspectOf, frame, loadPair, tileNode, whenSeen } from "./tiles.js";
 
-function sizes(one) {
-  if (!one.a_star) return null;
-  const { label, sizes: list, counts, none } = one.a_star;
+function sizes(record) {
+  if (!record.a_star) return null;
+  const { label, sizes: list, counts, none } = record.a_star;
   const values = [...counts, none];
   const total = values.reduce((sum, n) => sum + n, 0);
   const text = `a* of ${count(total, "pair")}: ${list.map((size, i) => `${counts[i]} at ${num(size)}`).join(", ")}, ${none} without`;
@@ -14,12 +14,12 @@ function sizes(one) {
   return section("a*", `The smallest size that keeps the score, ${count(total, "pair")} with a result.`, chart);
 }
 
-function meanMask(one) {
-  if (!one.mean_mask || !one.mean_mask.length) return null;
-  const marked = [...new Set(one.channels.map(({ channel }) => channel))];
-  const label = `Mean mask of ${count(one.mean_mask.length, "channel")}; marked: ${marked.join(", ") || "none"}`;
-  const note = `${one.layer ? `Layer ${one.layer}, ` : ""}${count(one.mean_mask.length, "channel")}; the channels listed below are marked.`;
-  return section("Mean mask", note, channelBars({ values: one.mean_mask, marked, width: chartWidth(1100), label }));
+function meanMask(record) {
+  if (!record.mean_mask || !record.mean_mask.length) return null;
+  const marked = [...new Set(record.channels.map((row) => row.channel))];
+  const label = `Mean mask of ${count(record.mean_mask.length, "channel")}; marked: ${marked.join(", ") || "none"}`;
+  const note = `${record.layer ? `Layer ${record.layer}, ` : ""}${count(record.mean_mask.length, "channel")}; the channels listed below are marked.`;
+  return section("Mean mask", note, channelBars({ values: record.mean_mask, marked, width: chartWidth(1100), label }));
 }
 
 function example({ pair, class_name: name, image, activation }) {
@@ -43,21 +43,21 @@ function channel({ channel: k, kind, value, picture, examples }) {
   );
 }
 
-function channels(one) {
-  if (!one.channels.length) return null;
+function channels(record) {
+  if (!record.channels.length) return null;
   const note = "The channel's feature inversion where there is one, then the images of the dataset that excite it most, with the activation.";
-  return section("Channels", note, h("ul", { class: "channels" }, one.channels.map(channel)));
+  return section("Channels", note, h("ul", { class: "channels" }, record.channels.map(channel)));
 }
 
 /** A card of a pair: its picture and tile are read when it comes near the window. */
-function thumbnail(overview, one, id) {
+function thumbnail(overview, record, id) {
   const picture = h("span", { class: "picture" });
   const text = h("span", { class: "small" }, `pair ${id}`);
-  const card = h("a", { class: "card", href: link("pair.html", { i: id, class: one.class }) }, picture, text);
+  const card = h("a", { class: "card", href: link("pair.html", { i: id, class: record.class }) }, picture, text);
   whenSeen(card, async () => {
     try {
       const pair = await loadPair(overview, id);
-      const image = frame(pair.picture, aspectOf(pair), `${one.name}, image ${pair.image_id}`);
+      const image = frame(pair.picture, aspectOf(pair), `${record.name}, image ${pair.image_id}`);
       if (pair.strip) image.append(tileNode(pair, 0));
       picture.replaceChildren(image);
       text.textContent = pair.failure ? `${pair.image_id}, failed` : pair.image_id;
@@ -73,12 +73,12 @@ page(async (overview) => {
   if (!Number.isInteger(index) || index < 0 || index >= overview.classes.length) {
     throw new Error("This report has no such class: open one from the table of classes.");
   }
-  const one = await extremal.load(`class/${pad(index, 5)}`);
-  heading(one.name, overview);
-  say(count(one.total, "pair"));
-  const cards = one.pairs.map((id) => thumbnail(overview, one, id));
-  const note = one.pairs.length < one.total ? `The first ${num(one.pairs.length)} of ${num(one.total)}.` : "";
-  const all = h("p", {}, h("a", { href: link("gallery.html", { class: index }) }, `All ${count(one.total, "pair")} in the gallery`));
-  const parts = [sizes(one), meanMask(one), channels(one), section("Pairs", note, all, h("ul", { class: "cards" }, cards))];
+  const record = await extremal.load(`class/${pad(index, 5)}`);
+  heading(record.name, overview);
+  say(count(record.total, "pair"));
+  const cards = record.pairs.map((id) => thumbnail(overview, record, id));
+  const note = record.pairs.length < record.total ? `The first ${num(record.pairs.length)} of ${num(record.total)}.` : "";
+  const all = h("p", {}, h("a", { href: link("gallery.html", { class: index }) }, `All ${count(record.total, "pair")} in the gallery`));
+  const parts = [sizes(record), meanMask(record), channels(record), section("Pairs", note, all, h("ul", { class: "cards" }, cards))];
   document.getElementById("main").append(...parts.filter((part) => part));
 });

@@ -3,7 +3,7 @@ import { count, link, num } from "./format.js";
 import { extremal, h, heading, page, say, section, table, tableSection } from "./site.js";
 
 function classTable(overview, classes) {
-  const channels = classes.some((one) => one.top.length || one.specific.length);
+  const channels = classes.some((record) => record.top.length || record.specific.length);
   const columns = [["class", false], ["pairs", true], ["results", true], ["failed", true]].map(([label, number]) => ({ label, number }));
   const add = (label, number = true) => columns.push({ label, number });
   if (overview.size_label) {
@@ -16,12 +16,12 @@ function classTable(overview, classes) {
     const [hit, miss] = hits ?? [0, 0];
     return hit + miss ? { text: `${num((100 * hit) / (hit + miss))}% of ${num(hit + miss)}`, key: hit / (hit + miss) } : { text: "–", key: null };
   };
-  const row = (one) => [
-    { text: one.name, href: link("class.html", { c: one.class }) },
-    ...[one.pairs, one.results, one.failed].map((n) => ({ text: num(n), key: n })),
-    ...(overview.size_label ? [{ text: num(one.mean_a_star), key: one.mean_a_star }, { text: num(one.no_a_star), key: one.no_a_star }] : []),
-    ...overview.methods.map((method) => rate(one.hits[method])),
-    ...(channels ? [one.top.join(", "), one.specific.join(", ")] : []),
+  const row = (record) => [
+    { text: record.name, href: link("class.html", { c: record.class }) },
+    ...[record.pairs, record.results, record.failed].map((n) => ({ text: num(n), key: n })),
+    ...(overview.size_label ? [{ text: num(record.mean_a_star), key: record.mean_a_star }, { text: num(record.no_a_star), key: record.no_a_star }] : []),
+    ...overview.methods.map((method) => rate(record.hits[method])),
+    ...(channels ? [record.top.join(", "), record.specific.join(", ")] : []),
   ];
   return { title: "All classes", note: "A click on a head sorts by it. Rates: hits of hits and misses.", columns, rows: classes.map(row) };
 }

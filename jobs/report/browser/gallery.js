@@ -124,9 +124,9 @@ function turn(target) {
   document.getElementById("cards").scrollIntoView({ block: "nearest" });
 }
 
-function turnBy(step) {
+function turnBy(by) {
   const { current, pages } = document.querySelector(".pager").dataset;
-  const target = Number(current) + step;
+  const target = Number(current) + by;
   if (target < 1 || target > Number(pages)) return;
   turn(target);
   document.querySelector(".card")?.focus();

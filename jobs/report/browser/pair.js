@@ -152,12 +152,12 @@ class Steps {
     const chosen = index.select(this.query);
     const at = chosen.indexOf(this.pair);
     const text = at < 0 ? `not among the ${num(chosen.length)} selected` : `${num(at + 1)} of ${num(chosen.length)} selected`;
-    const page = at < 0 ? "" : String(Math.floor(at / PAGE) + 1);
+    const number = at < 0 ? "" : String(Math.floor(at / PAGE) + 1);
     const to = (id) => link("pair.html", { i: id, ...shortQuery({ ...this.query, page: "" }) });
     const step = (id, name, rel) => (id === undefined ? null : h("a", { href: to(id), rel }, name));
     this.node.replaceChildren(
       ...[
-        h("a", { href: link("gallery.html", shortQuery({ ...this.query, page })), id: "back" }, "Gallery"),
+        h("a", { href: link("gallery.html", shortQuery({ ...this.query, page: number })), id: "back" }, "Gallery"),
         at > 0 ? step(chosen[at - 1], "← Previous", "prev") : null,
         h("span", {}, text),
         at >= 0 ? step(chosen[at + 1], "Next →", "next") : null,

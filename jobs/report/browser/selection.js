@@ -114,8 +114,8 @@ export class Index {
     const keys =
       column === "miss" ? this.distance.get(method)?.map((d, i) => (missed[i] === MISS ? d : NaN)) : this[column];
     if (!keys) return chosen;
-    const known = chosen.filter((i) => !Number.isNaN(keys[i]));
-    const unknown = chosen.filter((i) => Number.isNaN(keys[i]));
-    return [...known.sort((a, b) => sign * (keys[a] - keys[b]) || a - b), ...unknown];
+    const measured = chosen.filter((i) => !Number.isNaN(keys[i]));
+    const unmeasured = chosen.filter((i) => Number.isNaN(keys[i]));
+    return [...measured.sort((a, b) => sign * (keys[a] - keys[b]) || a - b), ...unmeasured];
   }
 }

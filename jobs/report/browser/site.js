@@ -1,14 +1,14 @@
 // What every page needs: data, elements, tables, the header. Data enters the page as text only.
-import { compareCells, num, textOf } from "./format.js";
+import { compareCells, textOf } from "./format.js";
 
 export const extremal = (() => {
   const waiting = new Map(); // name -> {promise, resolve}
 
   function entry(name) {
     if (!waiting.has(name)) {
-      const one = {};
-      one.promise = new Promise((resolve, reject) => Object.assign(one, { resolve, reject }));
-      waiting.set(name, one);
+      const request = {};
+      request.promise = new Promise((resolve, reject) => Object.assign(request, { resolve, reject }));
+      waiting.set(name, request);
     }
     return waiting.get(name);
   }
@@ -20,17 +20,17 @@ export const extremal = (() => {
 
   /** The value of data/NAME.js: a script, since fetch does not reach file://. */
   function load(name) {
-    const known = waiting.has(name);
-    const one = entry(name);
-    if (!known) {
+    const asked = waiting.has(name);
+    const request = entry(name);
+    if (!asked) {
       const script = document.createElement("script");
       script.src = `data/${name}.js`;
-      const missing = () => one.reject(new Error(`data/${name}.js is missing or damaged: make the report again.`));
+      const missing = () => request.reject(new Error(`data/${name}.js is missing or damaged: make the report again.`));
       script.onload = missing; // does nothing once put() has resolved
       script.onerror = missing;
       document.head.append(script);
     }
-    return one.promise;
+    return request.promise;
   }
 
   return { put, load };
@@ -148,9 +148,9 @@ function header(overview) {
   const parent = { "pair.html": "gallery.html", "class.html": "classes.html" }[here];
   const pages = [["index.html", "Overview"], ["gallery.html", "Gallery"]];
   if (overview.has.classes) pages.push(["classes.html", "Classes"]);
-  const links = pages.map(([page, name]) => {
-    const current = page === here ? "page" : page === parent ? "true" : null;
-    return h("li", {}, h("a", { href: page, "aria-current": current }, name));
+  const links = pages.map(([target, name]) => {
+    const current = target === here ? "page" : target === parent ? "true" : null;
+    return h("li", {}, h("a", { href: target, "aria-current": current }, name));
   });
   const theme = h("button", { type: "button", class: "theme", onclick: () => (theme.textContent = `Theme: ${Theme.next()}`) });
   theme.textContent = `Theme: ${Theme.read()}`;
@@ -190,6 +190,6 @@ export async function page(draw) {
 
 /** True where a key belongs to a field or to the browser and not to a page's shortcuts. */
 export function typing(event) {
-  const field = event.target.closest("input, select, textarea, dialog[open]");
-  return event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || field !== null;
+  const control = event.target.closest("input, select, textarea, dialog[open]");
+  return event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || control !== null;
 }

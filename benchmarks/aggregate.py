@@ -20,33 +20,25 @@ give the masks the size on disk of a real run's, 9 KB a pair (0.4 of their bytes
 order, as in ImageNet's flat validation folder, so that nearly every pair of a shard has a class of its own.
 """
 
-import argparse
-import json
-import multiprocessing
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypedDict, TypeVar
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from measure import MB, apart, command, made_up_plan, peak_mb, write_json
 
 from extremal.pipeline.aggregates.class_channels import COLUMNS, class_channels
-from extremal.storage import Run, kinds
+from extremal.storage import Run
 from extremal.storage.errors import RunError
 from extremal.storage.kinds import CHANNEL, PAIR
 from extremal.storage.manifest import Manifest, Model, sealed
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # The paper's, as in extremal.workers.config, which would bring torch into the measured processes.
 COUNTS = (1, 5, 10, 20, 25, 35, 40, 50, 60, 70, 80, 90, 100, 150, 200, 250, 300, 350, 400, 450, 528)
@@ -54,7 +46,6 @@ CHANNELS = 528
 SOFT = 0.25  # share of a mask's values that are not exactly 0 or 1
 SOFTNESS = 0.09  # their mean distance from it
 TRACE = 20  # points of the energy trace
-MB = 1e6
 
 
 # ---- the run ------------------------------------------------------------------------------------
@@ -70,34 +61,13 @@ def make_run(out: str, pairs: int, classes: int, shard_size: int) -> None:
     manifest = sealed(Manifest("channel", numbers, Model("synthetic")))
     run = Run.find(out)
     if run is None:
-        run = Run.create(out, manifest, _plan(pairs, classes, shard_size))
+        class_ids = np.random.default_rng(0).permutation(np.arange(pairs) % classes)
+        run = Run.create(out, manifest, made_up_plan(class_ids, shard_size))
     if run.manifest != manifest:
         raise RunError(f"{out} holds a run of other numbers: give another --out.")
     plan = run.plan()
     for shard in run.missing():
-        run.commit(shard, {kinds.CHANNEL: _rows(plan.filter(pc.field("shard") == shard), shard)})
-
-
-def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
-    class_ids = np.random.default_rng(0).permutation(np.arange(pairs) % classes)
-    names = [f"ILSVRC2012_val_{i + 1:08d}" for i in range(pairs)]
-    columns = {
-        "pair": np.arange(pairs),
-        "image_id": names,
-        "path": [f"{name}.JPEG" for name in names],
-        "class_id": class_ids,
-        "class_name": [f"class {i}" for i in class_ids],
-        "shard": np.arange(pairs) // shard_size,
-        "batch": np.arange(pairs) // 4,
-        "targets": [[i] for i in class_ids],
-        "width": [500] * pairs,
-        "height": [375] * pairs,
-        "boxes": [[]] * pairs,
-        "rle": [None] * pairs,
-        "all_difficult": [False] * pairs,
-        "difficult": [False] * pairs,
-    }
-    return pa.table(columns, schema=PAIR.plan)
+        run.commit(shard, {CHANNEL: _rows(plan.filter(pc.field("shard") == shard), shard)})
 
 
 def _rows(plan: pa.Table, seed: int) -> pa.Table:
@@ -125,9 +95,10 @@ def _rows(plan: pa.Table, seed: int) -> pa.Table:
         "saliency": numbers(14 * 14),
     }
     columns |= {name: rng.random(n, np.float32) for name in ("score_full", "score_perturbed", "seconds")}
-    rest = [field for field in CHANNEL if field.name not in columns]
+    schema = CHANNEL.schema(PAIR)
+    rest = [field for field in schema if field.name not in columns]
     columns |= {field.name: numbers(a, field.type.value_type.to_pandas_dtype()) for field in rest}
-    return pa.table(columns, schema=CHANNEL)
+    return pa.table(columns, schema=schema)
 
 
 def _lists(rows: npt.NDArray[np.generic]) -> pa.Array:
@@ -150,7 +121,7 @@ def _masks(rng: np.random.Generator, n: int) -> npt.NDArray[np.float16]:
 
 
 def shard_files(out: str) -> list[Path]:
-    return sorted(Path(out, kinds.CHANNEL.name).glob("shard-*.parquet"))
+    return sorted(Path(out, CHANNEL.name).glob("shard-*.parquet"))
 
 
 def raw(out: str) -> int:
@@ -190,14 +161,7 @@ def cost(part: Callable[[str], int], out: str) -> Cost:
     start, cpu_start = time.perf_counter(), time.process_time()
     size = part(out)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": seconds, "cpu": cpu, "mb": size / MB, "peak_mb": peak / MB}
-
-
-def apart(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call in a process of its own, started afresh: a forked one would begin with this one's memory."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(action, *args, **kwargs).result()
+    return {"seconds": seconds, "cpu": cpu, "mb": size / MB, "peak_mb": peak_mb()}
 
 
 def measure(out: str, rounds: int) -> dict[str, float]:
@@ -228,13 +192,11 @@ def measure(out: str, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command(__doc__, rounds=5)
     parser.add_argument("--pairs", type=int, default=50_000)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--shard-size", type=int, default=32, help="pairs per shard, 32 as in a run")
     parser.add_argument("--out", help="directory of the synthetic run; a temporary one if not given")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="also write the row to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or f"{folder}/run"
@@ -247,8 +209,7 @@ def main() -> None:
     for name in ("raw", "read", "aggregate"):
         print(f"{name:10} {row[f'{name}_s']:>8} {row[f'{name}_cpu_s']:>8} {row[f'{name}_peak_mb']:>8}")
     print(f"ratio {row['ratio']} ({row['ratio_min']} - {row['ratio_max']}), of CPU time {row['ratio_cpu']}")
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(row, indent=2))
+    write_json(arguments.json, row)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ count. The table gives medians and the spread over the rounds.
 
 import argparse
 import json
-import statistics
 from dataclasses import replace
 
 import torch
-from methods import bare, seconds
+from measure import bare, seconds, spread
 
 from extremal.workers import load_network, split_network
-from extremal.workers.config import InversionConfig
 from extremal.workers.inversion.invert import invert
+from extremal.workers.inversion.settings import InversionConfig
 
 FEW = 2
 
@@ -29,27 +28,24 @@ def measure(
     net = load_network(network, "random", resize=224, crop=224).to(device)
     split = split_network(net, layer)
     images = torch.randn(pictures, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
-    labels = torch.zeros(pictures, dtype=torch.long, device=device)
     targets = split.head(images).value.float()
     many = InversionConfig(steps=FEW + steps)
 
     def run(config: InversionConfig) -> float:
         return seconds(lambda: invert(net, split, targets, range(pictures), config=config), net.device)
 
-    bare(net, images, labels)
+    bare(net, images)
     still = replace(many, jitter=0, scale=0, rotation=0, parameterization="pixel")
     found: dict[str, list[float]] = {"defaults": [], "pixels, not shaken": []}
     for _ in range(rounds):
         for row, config in zip(found.values(), (many, still), strict=True):
-            unit = seconds(lambda: bare(net, images, labels), net.device)
+            unit = seconds(lambda: bare(net, images), net.device)
             row.append((run(config) - run(replace(config, steps=FEW))) / steps / unit)
     return {
         "network": network, "layer": layer, "pictures": pictures, "device": device,
         "torch": torch.__version__,
-        "passes_per_step": {
-            key: {"median": statistics.median(t), "least": min(t), "most": max(t)} for key, t in found.items()
-        },
-        "passes_per_picture": InversionConfig().steps * statistics.median(found["defaults"]),
+        "passes_per_step": {name: spread(passes) for name, passes in found.items()},
+        "passes_per_picture": InversionConfig().steps * spread(found["defaults"])["median"],
     }  # fmt: skip
 
 

@@ -33,10 +33,8 @@ its mean area term is not larger than the baseline's.
 import argparse
 import csv
 import json
-import os
+import math
 import re
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
@@ -45,8 +43,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from measure import chosen_device, command, markdown, write_json
+from pyarrow.fs import LocalFileSystem
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
+from extremal.pipeline.aggregates.bootstrap import draw, interval
+from extremal.storage.files import write_bytes
 from extremal.storage.manifest import diff
 from extremal.workers import (
     Network,
@@ -56,11 +60,12 @@ from extremal.workers import (
     load_network,
     spatial_preset,
 )
-from extremal.workers.config import Precision, Preset, with_steps
-from extremal.workers.extremal.area import area_term
+from extremal.workers.extremal.area import area_term, ones_of_area
 from extremal.workers.extremal.masks import mask_family
 from extremal.workers.extremal.perturbation import perturb, pyramid
-from extremal.workers.saliency.fidelity import rise_blur
+from extremal.workers.extremal.settings import Preset, with_steps
+from extremal.workers.networks.precision import Precision
+from extremal.workers.saliency.fidelity import insertion_deletion
 
 # What is measured, with the decimals that a table shows.
 DECIMALS = {
@@ -74,7 +79,8 @@ DECIMALS = {
 TOLERANCE = -1.0  # percent of the baseline's mean that a score may lose
 RESAMPLES = 10_000
 SEED = 0
-SECONDS_BETWEEN_LINES = 5.0
+LOCAL = LocalFileSystem()
+STDERR = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -124,27 +130,6 @@ class Difference:
     baseline_mean: float
     absolute: Interval
     percent: Interval
-
-
-class Progress:
-    """Lines on stderr, at most one in a few seconds, with the time left."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self.start = self.shown = time.monotonic()
-
-    def add(self, work: int, text: str) -> None:
-        """Count finished work, in the unit of the total."""
-        self.done += work
-        now = time.monotonic()
-        if now - self.shown >= SECONDS_BETWEEN_LINES or self.done == self.total:
-            self.shown = now
-            left = (now - self.start) / self.done * (self.total - self.done)
-            note(f"{self.what} {100 * self.done // self.total} %, {left / 60:.1f} min left: {text}")
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------------------- what is compared
@@ -204,18 +189,11 @@ def check_folder(folder: Path, expected: Mapping[str, Any]) -> None:
                 + f"\nGive another --out, or delete {source} to take the masks as they are."
             )
     elif any(re.fullmatch(r"\d+\.npz", path.name) for path in folder.iterdir()):
-        note(
+        STDERR.print(
             f"{folder}: no config.json, so nothing tells how its masks were made; they are taken as they are"
         )
     else:
-        write_whole(source, json.dumps(expected, indent=2).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """All or nothing, and safe from the process that does the other part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+        write_bytes(LOCAL, str(source), json.dumps(expected, indent=2).encode())
 
 
 def make_masks(network: Network, image: Tensor, example: Example, setting: Setting, path: Path) -> None:
@@ -229,14 +207,9 @@ def make_masks(network: Network, image: Tensor, example: Example, setting: Setti
         name=example.file,
         label=example.label,
         params=result.params[0].cpu(),  # (A,rows,columns)
-        masks=result.masks[0].half().cpu(),  # (A,H,W)
         scores=result.scores[0].cpu(),  # (A,)
-        term=result.area_term[0].cpu(),  # (A,)
-        full=result.score_full.cpu(),  # (1,)
-        pert=result.score_perturbed.cpu(),  # (1,)
-        areas=result.areas[0].cpu(),  # (A,) mean of the masks
     )
-    write_whole(path, content.getvalue())
+    write_bytes(LOCAL, str(path), content.getvalue())
 
 
 def make_missing(
@@ -248,12 +221,9 @@ def make_missing(
 ) -> None:
     """The masks that are not there yet, setting after setting."""
     jobs = [(s, e) for s in settings for e in examples if not e.path(out / s.name).exists()]
-    progress = Progress("masks", sum(s.config.schedule.steps for s, _ in jobs))
-    for setting, example in jobs:
-        make_masks(
-            network, load_image(network, images, example), example, setting, example.path(out / setting.name)
-        )
-        progress.add(setting.config.schedule.steps, f"{setting.name} {example.index} {example.file}")
+    for setting, example in track(jobs, "masks", console=STDERR):
+        image = load_image(network, images, example)
+        make_masks(network, image, example, setting, example.path(out / setting.name))
 
 
 def read_masks(folder: Path, example: Example, areas: int) -> tuple[Tensor, np.ndarray]:
@@ -297,7 +267,7 @@ def measure(
         binary = (masks >= 0.5).to(masks)
         # As in workers/extremal/spatial.py: the wanted area counts the margin.
         pixels = padded[0].numel()
-        kept = tuple(pixels - int(pixels * (1 - area)) for area in config.areas)
+        kept = tuple(ones_of_area(area, pixels) for area in config.areas)
         both = torch.cat([masks, binary])
         levels = pyramid(image, spatial_preset("torchray"))
         logits = [
@@ -305,41 +275,18 @@ def measure(
             for part in torch.split(both, batch)
         ]
         scores, binary_scores = torch.cat(logits)[:, target].chunk(2)
-        order = saliency_order(masks)
+        step = math.ceil(image[0, 0].numel() / curve_steps)
+        targets = torch.tensor([target], device=image.device)
+        insertion, deletion = insertion_deletion(network, image, masks.sum(0)[None], targets, step, batch)
         measured = {
             "score": scores,
             "binary score": binary_scores,
             "area term": area_term(padded.flatten(1), kept),
             "binary area": binary.mean((1, 2)),
-            "insertion": curve_area(network, rise_blur(image), image, order, target, curve_steps, batch),
-            "deletion": curve_area(
-                network, image, torch.zeros_like(image), order, target, curve_steps, batch
-            ),
+            "insertion": insertion,
+            "deletion": deletion,
         }
     return {name: values.cpu().numpy() for name, values in measured.items()}
-
-
-def saliency_order(masks: Tensor) -> Tensor:
-    """(A,H,W) masks -> (H*W,) pixels by descending sum over the areas, ties in reading order."""
-    return masks.sum(0).flatten().argsort(descending=True, stable=True)
-
-
-def curve_area(
-    network: Network, start: Tensor, finish: Tensor, order: Tensor, target: int, steps: int, batch: int
-) -> Tensor:
-    """(1,) area under the target's probability while `start` turns into `finish`; trapezoids, 0 to 1.
-
-    Args:
-        start, finish: (1,3,H,W).
-        order: (H*W,) pixels in the order in which they change, in `steps` equal parts.
-    """
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    rank = rank.view(1, 1, *start.shape[-2:])
-    counts = torch.arange(steps + 1, device=order.device) * len(order) // steps
-    shown = (torch.where(rank < part.view(-1, 1, 1, 1), finish, start) for part in torch.split(counts, batch))
-    probabilities = torch.cat([network(x).softmax(1)[:, target] for x in shown])
-    return torch.trapezoid(probabilities, dx=1 / steps)[None]
 
 
 def measure_all(
@@ -352,8 +299,7 @@ def measure_all(
     """Of every setting, its measures (n,A) or (n,1), and how far its stored scores are from those of now."""
     rows: dict[str, list[dict[str, np.ndarray]]] = {s.name: [] for s in settings}
     drift = dict.fromkeys(rows, 0.0)
-    progress = Progress("measured", len(examples) * len(settings))
-    for example in examples:
+    for example in track(examples, "measuring", console=STDERR):
         image = load_image(network, images, example)
         for s in settings:
             params, scores = read_masks(arguments.out / s.name, example, len(s.config.areas))
@@ -362,7 +308,6 @@ def measure_all(
             )
             rows[s.name].append(row)
             drift[s.name] = max(drift[s.name], float(np.abs(row["score"] - scores).max()))
-            progress.add(1, f"{example.index} {example.file}")
     values = {
         name: {measure: np.stack([row[measure] for row in found]).astype(float) for measure in DECIMALS}
         for name, found in rows.items()
@@ -378,9 +323,10 @@ def bootstrap(values: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) 
 
     Every call resamples the same images: of differences it is the paired bootstrap.
     """
-    index = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
+    n = len(values)
+    limits = interval(np.concatenate([weights @ values / n for weights in draw(n, resamples, seed)]))
+    low, high = (float("nan") if limit is None else limit for limit in limits)
+    return Interval(float(values.mean()), low, high)
 
 
 def compare(
@@ -431,12 +377,6 @@ def yes(verdict: bool) -> str:
 # -------------------------------------------------------------------------------------------------- report
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def report(
     settings: Sequence[Setting],
     values: Mapping[str, Mapping[str, np.ndarray]],
@@ -453,7 +393,7 @@ def report(
         + [means[s.name][measure].show(decimals) for measure, decimals in DECIMALS.items()]
         for s in settings
     ]
-    print("\n" + table(["setting", "images", "steps", *DECIMALS], rows))
+    print("\n" + markdown(["setting", "images", "steps", *DECIMALS], rows))
     differences = {
         s.name: compare(s.name, values[s.name], values[baseline], areas)
         for s in settings
@@ -470,7 +410,7 @@ def report(
         for found in differences.values()
         for d in found
     ]
-    print("\n" + table(["setting", "measure", "area", f"minus {baseline}", "in %"], rows))
+    print("\n" + markdown(["setting", "measure", "area", f"minus {baseline}", "in %"], rows))
     verdicts = {name: judge(found) for name, found in differences.items()}
     for name, (accepted, lines) in verdicts.items():
         print("\n" + "\n".join(f"{name}: {line}" for line in lines))
@@ -497,7 +437,7 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command(__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--labels", type=Path, required=True, help="CSV with the columns file,label")
     parser.add_argument("--network", default="squeezenet1_1")
@@ -514,7 +454,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="make no masks, measure those that are there")
     parser.add_argument("--curve-steps", type=int, default=28, help="parts of insertion and deletion")
     parser.add_argument("--batch", type=int, default=12, help="images measured at once")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args(argv)
     if arguments.baseline not in arguments.settings:
         parser.error(f"the baseline {arguments.baseline} is none of the settings")
@@ -526,7 +465,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = [parse_setting(name, arguments.areas) for name in arguments.settings]
     examples = choose(arguments.labels, arguments.every, arguments.limit)
     network = load_network(arguments.network, arguments.weights)
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(chosen_device())
     for s in settings:
         check_folder(arguments.out / s.name, identity(network, s))
     if not arguments.table:
@@ -534,7 +473,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_missing(network, arguments.images, examples[part::parts], settings, arguments.out)
     ready = [e for e in examples if all(e.path(arguments.out / s.name).exists() for s in settings)]
     if not ready or (len(ready) < len(examples) and not arguments.table):
-        note(f"{len(ready)} of {len(examples)} images are ready; the other parts have to end, or use --table")
+        STDERR.print(
+            f"{len(ready)} of {len(examples)} images are ready; the other parts have to end, or use --table"
+        )
         return
     values, drift = measure_all(network, arguments.images, ready, settings, arguments)
     print(
@@ -545,20 +486,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         + ", ".join(f"{name} {change:.2g}" for name, change in drift.items())
     )
     results = report(settings, values, arguments.baseline, arguments.areas)
-    if arguments.json:
-        about = {
-            "network": network.name,
-            "weights": network.fingerprint,
-            "files": [e.file for e in ready],
-            "chosen": len(examples),
-            "areas": arguments.areas,
-            "baseline": arguments.baseline,
-            "curve_steps": arguments.curve_steps,
-            "resamples": RESAMPLES,
-            "seed": SEED,
-            "drift": drift,
-        }
-        arguments.json.write_text(json.dumps(about | results, indent=2))
+    about = {
+        "network": network.name,
+        "weights": network.fingerprint,
+        "files": [e.file for e in ready],
+        "chosen": len(examples),
+        "areas": arguments.areas,
+        "baseline": arguments.baseline,
+        "curve_steps": arguments.curve_steps,
+        "resamples": RESAMPLES,
+        "seed": SEED,
+        "drift": drift,
+    }
+    write_json(arguments.json, about | results)
 
 
 if __name__ == "__main__":

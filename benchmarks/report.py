@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from measure import MB, made_up_plan
 from PIL import Image
 
-from extremal.pipeline.config import build_config
-from extremal.storage import Run, kinds
+from extremal.pipeline.config import build_config, stored_tree
+from extremal.storage import Run
 from extremal.storage.kinds import PAIR, POINTS, SPATIAL
 from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
 
@@ -59,33 +60,23 @@ def make_run(out: str, root: str, pairs: int, classes: int, shard_size: int) -> 
         config = build_config({"dataset": {"name": "voc", "root": root}, "network": {"name": "resnet50"}})
         model = Model("resnet50", "0" * 64, resize=SIDE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
         data, dataset = Data(pairs=pairs), DatasetRecord(root, pairs=pairs)
-        manifest = Manifest("spatial", config.identity(), model, data, dataset=dataset)
+        manifest = Manifest("spatial", stored_tree(config), model, data, dataset=dataset)
         run = Run.create(out, manifest, _plan(pairs, classes, shard_size))
     plan = run.plan()
     for shard in run.missing():
         part = plan.filter(pc.field("shard") == shard)
-        run.commit(shard, {kinds.SPATIAL: _spatial(part, shard), kinds.POINTS: _points(part, shard)})
+        run.commit(shard, {SPATIAL: _spatial(part, shard), POINTS: _points(part, shard)})
 
 
 def _plan(pairs: int, classes: int, shard_size: int) -> pa.Table:
-    ids = np.random.default_rng(0).integers(0, classes, pairs)
-    columns = {
-        "pair": np.arange(pairs),
-        "image_id": [f"image {i:06d}" for i in range(pairs)],
-        "path": [f"{i:06d}.jpg" for i in range(pairs)],
-        "class_id": ids,
-        "class_name": [f"class {i}" for i in ids],
-        "shard": np.arange(pairs) // shard_size,
-        "batch": np.arange(pairs) // 16,
-        "targets": [[i] for i in ids],
-        "width": [WIDTH] * pairs,
-        "height": [HEIGHT] * pairs,
-        "boxes": [[[50, 40, 300, 200]]] * pairs,
-        "rle": [None] * pairs,
-        "all_difficult": [False] * pairs,
-        "difficult": (np.arange(pairs) % 3 == 0),
-    }
-    return pa.table(columns, schema=PAIR.plan)
+    return made_up_plan(
+        np.random.default_rng(0).integers(0, classes, pairs),
+        shard_size,
+        path=[f"{i:06d}.jpg" for i in range(pairs)],
+        batch=np.arange(pairs) // 16,
+        boxes=[[[50, 40, 300, 200]]] * pairs,
+        difficult=np.arange(pairs) % 3 == 0,
+    )
 
 
 def _spatial(plan: pa.Table, seed: int) -> pa.Table:
@@ -114,9 +105,10 @@ def _spatial(plan: pa.Table, seed: int) -> pa.Table:
         "search_steps": [0] * n,
         "seconds": [1.0] * n,
     }
-    rest = [field.name for field in SPATIAL if field.name not in columns]
+    schema = SPATIAL.schema(PAIR)
+    rest = [field.name for field in schema if field.name not in columns]
     columns |= {name: list(np.sort(11 * rng.random((n, a), np.float32))) for name in rest}
-    return pa.table(columns, schema=SPATIAL)
+    return pa.table(columns, schema=schema)
 
 
 def _points(plan: pa.Table, seed: int) -> pa.Table:
@@ -133,7 +125,8 @@ def _points(plan: pa.Table, seed: int) -> pa.Table:
         **dict.fromkeys(("distance2", "box_distance2", "plain_distance2"), away),
         "energy_inside": rng.random(n, np.float32),
     }
-    return pa.table({field.name: columns[field.name] for field in POINTS}, schema=POINTS)
+    schema = POINTS.schema(PAIR)
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def memory_of_session(leader: int) -> int:
@@ -166,9 +159,9 @@ def measure(run: str, report: Path) -> dict[str, float]:
     return {
         "seconds": round(wall, 1),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_mb": round(peak / 1e6, 1),
+        "peak_mb": round(peak / MB, 1),
         "files": len(sizes),
-        "size_mb": round(sum(sizes) / 1e6, 1),
+        "size_mb": round(sum(sizes) / MB, 1),
     }
 
 

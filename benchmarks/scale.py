@@ -17,35 +17,33 @@ Times are of the whole part, by the clock; memory is the peak resident set of th
 included.
 """
 
-import argparse
-import json
 import logging
-import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import ray
+from measure import apart, command, made_up_plan, peak_mb, write_json
 from rich.console import Console
 
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.pairs import Dataset
 from extremal.pipeline.driving.driver import Pool, drive
-from extremal.pipeline.plan import Plan, make_plan
+from extremal.pipeline.plan import Plan, plan_dataset
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage import Run
 from extremal.storage.kinds import PAIR
 from extremal.storage.manifest import Data, Manifest, Model
+from extremal.storage.verify import sweep
+from extremal.workers.config import RunConfig
 from extremal.workers.images import Preprocess
 
 IMAGENET_TRAIN = 1_281_167
@@ -126,7 +124,7 @@ def _plan(folder: str) -> Plan:
 
     dataset: Dataset = open_dataset("imagenet", folder)
     preprocess = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return make_plan(dataset, 1000, preprocess, _config(folder))
+    return plan_dataset(dataset, 1000, preprocess, _config(folder))
 
 
 def _config(folder: str) -> RunConfig:
@@ -140,16 +138,8 @@ def _manifest(fingerprint: str) -> Manifest:
 
 def _run_of(folder: str, shards: int, pairs_each: int = 1) -> Run:
     """A run of `shards` shards, nothing committed."""
-    n = shards * pairs_each
-    empty = {f.name: pa.nulls(n, f.type) for f in PAIR.plan if f.nullable}
-    zeros = {f.name: pa.array([0] * n, f.type) for f in PAIR.plan if pa.types.is_integer(f.type)}
-    texts = {f.name: pa.array([""] * n) for f in PAIR.plan if pa.types.is_string(f.type) and not f.nullable}
-    flags = {f.name: pa.array([False] * n) for f in PAIR.plan if pa.types.is_boolean(f.type)}
-    boxes = {"boxes": pa.array([[]] * n, PAIR.plan.field("boxes").type)}
-    numbers = {"pair": pa.array(range(n)), "shard": pa.array([i // pairs_each for i in range(n)], pa.int32())}
-    columns = {**empty, **zeros, **texts, **flags, **boxes, **numbers}
-    table = pa.table({name: columns[name] for name in PAIR.plan.names}, schema=PAIR.plan)
-    return Run.create(folder, _manifest(""), table)
+    plan = made_up_plan(np.zeros(shards * pairs_each, int), pairs_each)
+    return Run.create(folder, _manifest(""), plan)
 
 
 def measure_dispatch(folder: str, pairs: int, shards: int) -> dict[str, float]:
@@ -171,7 +161,7 @@ def measure_listing(folder: str, shards: int) -> dict[str, float]:
     start = time.perf_counter()
     assert Run.open(folder).missing() == []
     listed = time.perf_counter()
-    assert Run.open(folder).sweep() == []
+    assert sweep(Run.open(folder)) == []
     swept = time.perf_counter()
     return {"shards": shards, "list_s": listed - start, "ends_s": swept - listed}
 
@@ -226,37 +216,33 @@ def _ray() -> Iterator[None]:
 def part(measure: Callable[..., dict[str, float]], arguments: tuple[Any, ...]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         row = measure(folder, *arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {**row, "peak_mb": peak / 1e6}
+    return {**row, "peak_mb": peak_mb()}
 
 
-def apart(measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
+def shown(measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
     """In a process of its own, so that the peak memory is the part's."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        row = pool.submit(part, measure, arguments).result()
+    row = apart(part, measure, arguments)
     numbers = [f"{k} {v:,.0f}" if v >= 100 else f"{k} {v:.3g}" for k, v in row.items()]
     print(f"{measure.__name__.removeprefix('measure_'):9} {'  '.join(numbers)}", flush=True)
     return row
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command(__doc__)
     names = ["plan", "dispatch", "listing", "actors"]
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
     parser.add_argument("--pairs", type=int, default=IMAGENET_TRAIN)
     parser.add_argument("--shards", type=int, default=20_000)
     parser.add_argument("--sleep", type=float, default=2.0, help="seconds of a shard in `actors`")
-    parser.add_argument("--json", help="also write the numbers to this file")
     a = parser.parse_args()
     parts: dict[str, Callable[[], list[dict[str, float]]]] = {
-        "plan": lambda: [apart(measure_plan, a.pairs)],
-        "dispatch": lambda: [apart(measure_dispatch, a.pairs, a.shards)],
-        "listing": lambda: [apart(measure_listing, a.shards)],
-        "actors": lambda: [apart(measure_actors, actors, a.sleep) for actors in (1, 2, 4, 8)],
+        "plan": lambda: [shown(measure_plan, a.pairs)],
+        "dispatch": lambda: [shown(measure_dispatch, a.pairs, a.shards)],
+        "listing": lambda: [shown(measure_listing, a.shards)],
+        "actors": lambda: [shown(measure_actors, actors, a.sleep) for actors in (1, 2, 4, 8)],
     }
     rows = {name: parts[name]() for name in a.parts}
-    if a.json:
-        Path(a.json).write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(a.json, rows)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ the bare pass's. On a GPU bf16 is the default, and --masks 128 or more fill it.
 """
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from measure import bare, chosen_device, command, seconds, write_json
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,24 +32,13 @@ from extremal.workers import (
     spatial_preset,
     split_network,
 )
-from extremal.workers.config import Schedule
+from extremal.workers.extremal.settings import Schedule
 
 NETWORKS = ["squeezenet1_1", "bvlc_googlenet", "resnet50", "vgg16"]
 WARM_UP = 2
 AREAS, COUNTS = 4, 21
 
 Step = Callable[[], object]
-
-
-def seconds(action: Step, device: torch.device) -> float:
-    """Wall time of one call, the device's queue emptied before and after."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def kept_bytes(action: Step) -> int:
@@ -91,8 +79,7 @@ class Work:
     engine: Callable[[int], Step]
 
     def bare(self) -> None:
-        x = self.x.detach().requires_grad_(True)
-        torch.autograd.grad(self.forward(x)[:, 0].sum(), x)
+        bare(self.forward, self.x)
 
     def flops(self) -> int:
         """Of the forward pass and, about the same again, of the gradient of its input."""
@@ -186,7 +173,7 @@ def report(name: str, a: argparse.Namespace, device: torch.device) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command(__doc__, rounds=7)
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--network", nargs="+", default=NETWORKS)
     parser.add_argument("--method", choices=["spatial", "channel"], default="spatial")
@@ -194,13 +181,11 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=6, help="masks in the batch")
     parser.add_argument("--side", type=int, default=224, help="side of the square input, pixels")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="bf16" if on_gpu else "float32")
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", help="also write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    device = torch.device("cuda" if on_gpu else "cpu")
+    device = torch.device(chosen_device())
     rows = []
     print(f"{arguments.masks} masks, {arguments.precision}, {device}, {torch.get_num_threads()} threads")
     titles = ("bare ms", "step ms", "ratio", "spread", "MB/mask", "TFLOP/s", "pairs/h")
@@ -214,9 +199,7 @@ def main() -> None:
             f"{row['mb_per_mask']:>7} {row['tflops']:>7}  {row['pairs_per_hour']}",
             flush=True,
         )
-    if arguments.json:
-        with open(arguments.json, "w") as f:
-            json.dump(rows, f, indent=2)
+    write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":

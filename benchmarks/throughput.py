@@ -9,8 +9,6 @@ ratio of one is what masks, scores, Ray, decoding and Parquet add; the start of 
 a long run does not notice, is in `whole command` only.
 """
 
-import argparse
-import json
 import math
 import multiprocessing
 import re
@@ -24,12 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measure import bare, chosen_device, command, seconds, write_json
 from PIL import Image
 
 from extremal.storage import Run
 from extremal.workers import load_network
-from extremal.workers.config import Precision
-from extremal.workers.extremal.engine import CPU_SLOTS
+from extremal.workers.extremal.slots import CPU_SLOTS
+from extremal.workers.networks.precision import Precision
 
 WIDTH, HEIGHT = 500, 375
 
@@ -48,14 +47,7 @@ def bare_pass(name: str, batch: int, threads: int, device: str, precision: Preci
     torch.set_num_threads(threads)
     network = replace(load_network(name, "random"), precision=precision).to(device)
     images = torch.randn(batch, 3, 224, 224, device=device)
-    times = []
-    for _ in range(rounds + 1):
-        x = images.detach().requires_grad_(True)
-        start = time.perf_counter()
-        torch.autograd.grad(network(x)[:, 0].sum(), x)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+    times = [seconds(lambda: bare(network, images), network.device) for _ in range(rounds + 1)]
     return statistics.median(times[1:]) / batch
 
 
@@ -72,7 +64,7 @@ def passes_needed(run: Run) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command(__doc__, rounds=4)
     parser.add_argument("--network", default="squeezenet1_1")
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--actors", type=int, default=torch.cuda.device_count() or 2, help="one per GPU")
@@ -81,49 +73,34 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="fewer, for a quick look")
     slots = 128 if torch.cuda.is_available() else CPU_SLOTS
     parser.add_argument("--slots", type=int, default=slots, help="masks at once, and the bare batch")
-    parser.add_argument("--rounds", type=int, default=4, help="bare passes, before and after")
-    parser.add_argument("--json", help="also write the numbers to this file")
     a = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device()
     precision: Precision = "bf16" if device == "cuda" else "float32"
-    bare = (a.actors, a.network, a.slots, a.threads, device, precision, a.rounds)
+    passes_of = (a.actors, a.network, a.slots, a.threads, device, precision, a.rounds)
     with tempfile.TemporaryDirectory() as folder:
         images, out = Path(folder, "images"), Path(folder, "run")
         make_images(images, a.pairs)
-        before = bare_passes(*bare)
-        command = [
-            sys.executable,
-            "-m",
-            "extremal.jobs.cli",
-            "run",
-            "--dataset",
-            "folder",
-            "--root",
-            str(images),
-        ]
-        command += ["--network", a.network, "--weights", "random", "--preset", a.preset, "--out", str(out)]
-        command += ["--actors", str(a.actors), "--threads", str(a.threads), "--slots", str(a.slots)]
+        before = bare_passes(*passes_of)
+        run = [sys.executable, "-m", "extremal.jobs.cli", "run", "--dataset", "folder", "--root", str(images)]
+        run += ["--network", a.network, "--weights", "random", "--preset", a.preset, "--out", str(out)]
+        run += ["--actors", str(a.actors), "--threads", str(a.threads), "--slots", str(a.slots)]
         # Three shards for each actor, so that decoding and writing can overlap with computing.
         shard = str(math.ceil(a.pairs / a.actors / 3))
-        command += ["--batch", shard, "--shard-size", shard]
-        command += ["--steps", str(a.steps)] if a.steps else []
+        run += ["--batch", shard, "--shard-size", shard]
+        run += ["--steps", str(a.steps)] if a.steps else []
         start = time.perf_counter()
-        ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        ended = subprocess.run(run, stderr=subprocess.PIPE, text=True, check=False)
         whole = time.perf_counter() - start
         if ended.returncode:
             sys.exit(f"the run failed:\n{ended.stderr}")
-        after = bare_passes(*bare)
+        after = bare_passes(*passes_of)
         passes = passes_needed(Run.open(str(out)))
     found = re.search(r"pairs in ([\d.]+) s", ended.stderr)
     loop = float(found.group(1)) if found else whole
     network = passes * statistics.mean(before + after) / a.actors
     row = {
-        "network": a.network,
-        "device": device,
-        "precision": precision,
-        "actors": a.actors,
-        "threads": a.threads,
-        "pairs": a.pairs,
+        **{"network": a.network, "device": device, "precision": precision},
+        **{name: getattr(a, name) for name in ("actors", "threads", "pairs")},
         "passes": passes,
         "bare_ms": round(1e3 * statistics.mean(before), 1),
         "bare_ms_after": round(1e3 * statistics.mean(after), 1),
@@ -136,8 +113,7 @@ def main() -> None:
     }
     for name, value in row.items():
         print(f"{name:22} {value}")
-    if a.json:
-        Path(a.json).write_text(json.dumps(row, indent=2) + "\n")
+    write_json(a.json, row)
 
 
 if __name__ == "__main__":

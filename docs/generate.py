@@ -1,4 +1,4 @@
-"""Pages made when the site is built: home from the README, the reference from the code.
+"""Pages made when the site is built: home from the README, bad input from its tests, the rest from the code.
 
 A hook of mkdocs (`hooks:` in mkdocs.yml). Nothing is written to disk, so the pages cannot grow old.
 """
@@ -6,6 +6,7 @@ A hook of mkdocs (`hooks:` in mkdocs.yml). Nothing is written to disk, so the pa
 import dataclasses
 import inspect
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
@@ -21,10 +22,10 @@ import extremal.storage
 import extremal.workers
 import extremal.workers.saliency
 from extremal.jobs.cli.app import app
-from extremal.pipeline.config import RunConfig
 from extremal.storage.kinds import CHANNEL_OF_LAYER, FAILURES, INVERSION, KINDS, PAIR, POINTS
 from extremal.storage.manifest import SCHEMA_VERSION
-from extremal.workers.config import spatial_preset
+from extremal.workers.config import RunConfig
+from extremal.workers.extremal.settings import spatial_preset
 
 ROOT = Path(__file__).resolve().parents[1]
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
@@ -193,6 +194,32 @@ def _type(kind: Any) -> str:
     return _TYPES[kind]
 
 
+# --- methods ---
+
+
+def methods_table() -> str:
+    """The cards of the saliency methods; docs/methods.md holds it as it is here."""
+    rows = [
+        [f"`{card.name}`", card.title, card.source, _layers(card), _smoothing(card)]
+        for card in extremal.workers.saliency.METHODS.values()
+    ]
+    return _table(["`--method`", "title", "source", "reads", "smoothing before pointing"], rows)
+
+
+def _layers(card: extremal.workers.saliency.Card) -> str:
+    if card.reads is not None:
+        return f"`[{card.reads}]`"
+    return ", ".join(f"`{role}`" for role in card.layers) or "input"
+
+
+def _smoothing(card: extremal.workers.saliency.Card) -> str:
+    smooth = card.smoothing
+    if not smooth.fraction:
+        return "none"
+    edges = ", edge pixels replicated" if smooth.border == "replicate" else ""
+    return f"Gaussian, {smooth.fraction} of the {smooth.side} side{edges}"
+
+
 # --- schemas ---
 
 
@@ -240,6 +267,32 @@ def python() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# --- bad input ---
+
+BAD_INPUT = """\
+# Bad input
+
+What comes of files and settings that are broken, odd or hostile. This page is made from `tests/corpus.py`,
+which makes every input listed here; `tests/test_corpus.py` runs it. The outcomes:
+
+- `result`: no mistake; the image has its row like any other.
+- `failure: decode`, `failure: target`: one row in `failures` with the image's path, that stage, and a message
+  with the words shown here. The other images are computed as if this one were not there.
+- `left out`: there is no pair for it, as it is no image of the dataset.
+- `refused`: one message with the words shown here, which names the file or the setting; exit code 2, nothing
+  computed and no run directory made."""
+
+
+def bad_input() -> str:
+    """Every case of the tests' corpus: input, outcome, what the user sees."""
+    corpus = runpy.run_path(str(ROOT / "tests/corpus.py"))
+    parts = [BAD_INPUT]
+    for title, cases in corpus["ALL"].items():
+        rows = [[c.name, c.outcome.value, f"`{c.shown}`" if c.shown else c.note] for c in cases]
+        parts += [f"## {title}", _table(["input", "outcome", "what the user sees"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
 # --- Markdown ---
 
 
@@ -258,6 +311,7 @@ def _plain(text: str) -> str:
 
 PAGES = {
     "index.md": home,
+    "bad-input.md": bad_input,
     "reference/command-line.md": command_line,
     "reference/configuration.md": configuration,
     "reference/schemas.md": schemas,

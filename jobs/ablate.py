@@ -1,7 +1,6 @@
 """The ablation of a channel run: computed here on one device, printed, and written into the run."""
 
 import pyarrow.compute as pc
-import torch
 from rich.console import Console
 
 from extremal.jobs.tables.printed import print_table, warn_incomplete
@@ -10,13 +9,16 @@ from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, ablatio
 from extremal.pipeline.aggregates.ray_tasks import blocks
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import network_arguments, stored_config
+from extremal.pipeline.prepare import located
 from extremal.pipeline.progress import ProgressReport
+from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import Folder, open_root
 from extremal.storage.scores import write_scores
+from extremal.workers.device import chosen_device
+from extremal.workers.extremal.settings import ChannelConfig
+from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.cut import split_network
-from extremal.workers.networks.network import load_network
 from extremal.workers.shard.worker import check_weights
 
 ERRORS = 3  # of the pairs that failed, shown
@@ -48,11 +50,11 @@ def run_ablation(
     _check(run)
     config = stored_config(run, root, weights)
     images = _images(config.dataset.root)
-    network = load_network(**network_arguments(config))
+    network = configured_network(located(config).network)
     check_weights(network, run.manifest.model)
     # In float32 whatever the run's precision: the drops are small differences of large logits.
-    network = network.to(_device(device))
-    split = split_network(network, config.channel.layer)
+    network = network.to(chosen_device(device))
+    split = split_network(network, config.settings(ChannelConfig).layer)
     if k >= split.channels:
         raise ConfigError(
             f"--k {k}: layer {split.layer} has {split.channels} channels. Give a smaller number, so that "
@@ -91,15 +93,6 @@ def _images(root: str) -> Folder:
     if not there:
         raise ConfigError(f"{folder.show()}: no such folder. Give --root, where the dataset lies now.")
     return folder
-
-
-def _device(wanted: str | None) -> str:
-    name = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"--device is cpu or cuda, not {name!r}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: this machine has no GPU. Leave --device out, or give cpu.")
-    return name
 
 
 def _say_left_out(alone: int, classes: int, errors: list[str], total: int, console: Console) -> None:

@@ -13,10 +13,12 @@ from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.compare import show_table
 from extremal.pipeline.aggregates.comparison import check_seeds
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.config import DatasetConfig, NetworkConfig, merge, read_toml
+from extremal.pipeline.config import merge, read_toml, stored_tree
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.studies import STUDIES
 from extremal.storage import RunError
+from extremal.workers.config import DatasetConfig, NetworkConfig
 
 EXAMPLE = "give each run as [[run]], then its name and what differs from the settings above it"
 
@@ -51,10 +53,9 @@ def _check_table(file: Path, runs: Sequence[Planned]) -> None:
     averaged: dict[tuple[DatasetConfig, NetworkConfig, str], list[tuple[str, dict[str, Any]]]] = {}
     for run in runs:
         config = run.config
-        methods = {"spatial": ("extremal",), "channel": ("channel",), "saliency": config.saliency.methods}
-        for method in methods.get(config.method, ()):  # inversions are in no table
+        for method in STUDIES[config.method].maps(config.own):
             key = config.dataset, config.network, method
-            averaged.setdefault(key, []).append((f"run {run.name}", config.identity()))
+            averaged.setdefault(key, []).append((f"run {run.name}", stored_tree(config)))
     for (*_, method), members in averaged.items():
         try:
             check_seeds(method, members)

@@ -12,10 +12,11 @@ from extremal.jobs.figures import masks_of_areas, save
 from extremal.jobs.run import execute
 from extremal.jobs.score import show_classes, show_scores
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.open import open_dataset
 from extremal.pipeline.driving.driver import Pool, start_ray
 from extremal.storage import Run, kinds
+from extremal.workers.config import RunConfig
 from extremal.workers.images import decode
 from extremal.workers.networks.shapes_cnn import train_shapes_cnn
 

@@ -9,16 +9,18 @@ from rich.console import Console
 from torch import Tensor
 
 from extremal.jobs.figures.drawing import Curves, Panel, curve_sheet, displayed, heat, overlay, save, sheet
-from extremal.pipeline.config import RunConfig
 from extremal.pipeline.errors import ConfigError
-from extremal.workers import channel_attribution, decode, extremal_perturbation, load_network
+from extremal.pipeline.prepare import located
+from extremal.workers import channel_attribution, decode, extremal_perturbation
+from extremal.workers.config import RunConfig
+from extremal.workers.device import chosen_device
 from extremal.workers.errors import ImageError
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
+from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network
 
 
-def explain(
-    path: Path, network_arguments: dict[str, object], config: RunConfig, out: Path, console: Console
-) -> list[Path]:
+def explain(path: Path, config: RunConfig, out: Path, device: str | None, console: Console) -> list[Path]:
     """Write the pictures of one image into `out`.
 
     Returns:
@@ -30,9 +32,8 @@ def explain(
     """
     if config.method not in ("spatial", "channel"):
         raise ConfigError("explain draws the masks of --method spatial or channel; others need a run.")
-    network = load_network(**network_arguments)  # type: ignore[arg-type]
-    network = replace(network, precision=config.precision)
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network = replace(configured_network(located(config).network), precision=config.precision)
+    network = network.to(chosen_device(device))
     image = decode(path)
     try:
         x = network.preprocess(image)[None].to(network.device)
@@ -67,10 +68,14 @@ def _spatial(
     name: str,
     console: Console,
 ) -> list[Path]:
-    steps = config.spatial.schedule.steps
-    console.print(f"optimizing {len(config.spatial.areas)} masks for {name}, {steps} steps ...")
-    result = extremal_perturbation(network, x, targets, seed=config.seed, config=config.spatial)
-    areas, scores = config.spatial.areas, result.scores[0].tolist()
+    steps = config.settings(SpatialConfig).schedule.steps
+    console.print(
+        f"optimizing {len(config.settings(SpatialConfig).areas)} masks for {name}, {steps} steps ..."
+    )
+    result = extremal_perturbation(
+        network, x, targets, seed=config.seed, config=config.settings(SpatialConfig)
+    )
+    areas, scores = config.settings(SpatialConfig).areas, result.scores[0].tolist()
     masks = zip(areas, scores, result.masks[0], strict=True)
     shown = [Panel(f"area {a:g}: {s:.1f}", overlay(picture, mask.cpu().numpy())) for a, s, mask in masks]
     files = [stem.with_name(f"{stem.name}-{kind}.png") for kind in ("masks", "scores")]
@@ -95,9 +100,11 @@ def _channel(
     name: str,
     console: Console,
 ) -> list[Path]:
-    steps = config.channel.schedule.steps
-    console.print(f"optimizing channel masks of {config.channel.layer} for {name}, {steps} steps ...")
-    result = channel_attribution(network, x, targets, config=config.channel)
+    steps = config.settings(ChannelConfig).schedule.steps
+    console.print(
+        f"optimizing channel masks of {config.settings(ChannelConfig).layer} for {name}, {steps} steps ..."
+    )
+    result = channel_attribution(network, x, targets, config=config.settings(ChannelConfig))
     counts, full = result.counts, float(result.score_full)
     files = [stem.with_name(f"{stem.name}-{kind}.png") for kind in ("channels", "channel-scores")]
     a_star = None if result.a_star.isnan().item() else int(result.a_star)
@@ -106,7 +113,7 @@ def _channel(
     save(sheet([[Panel(f"{name}: {full:.1f}", picture), Panel(text, saliency)]]), files[0])
     masks = {"best channels, exactly": result.scores_binary[0].tolist(), "mask": result.scores[0].tolist()}
     levels = {"all channels": full, "no channel": float(result.score_perturbed)}
-    label = f"channels of {config.channel.layer} kept"
+    label = f"channels of {config.settings(ChannelConfig).layer} kept"
     save(curve_sheet(Curves(counts, masks, levels, a_star, label)), files[1])
     index = counts.index(a_star) if a_star in counts else len(counts) - 1
     top = result.masks[0, index].argsort(descending=True, stable=True)[:10].tolist()

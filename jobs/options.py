@@ -1,16 +1,17 @@
 """From a TOML file and flags to a RunConfig: preset < file < flags."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees, read_toml
+from extremal.pipeline.config import build_config, merge, method_trees, read_toml
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.inversion import open_channels
-from extremal.pipeline.prepare import check_names, stored_config
-from extremal.workers.config import Preset
+from extremal.pipeline.identity import nested
+from extremal.pipeline.studies import STUDIES
+from extremal.pipeline.studies.saliency import check_names
+from extremal.workers.config import RunConfig
+from extremal.workers.device import check_name, has_gpu
+from extremal.workers.extremal.settings import Preset
+from extremal.workers.studies import STUDIES as CARDS
 
 
 def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[Any] | None:
@@ -56,47 +57,28 @@ def settings_of(
     Raises:
         ConfigError: with one line per mistake.
     """
-    if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
-        raise ConfigError(f"--device is cpu or cuda, not {device!r}.")
+    check_name(device)
     chosen = preset or given.pop("preset", None) or "fast"
     given.pop("preset", None)
     try:
         base = method_trees(cast(Preset, chosen))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    on_gpu = device.startswith("cuda") if device else torch.cuda.is_available()
+    on_gpu = device.startswith("cuda") if device else has_gpu()
     steps = flags.pop("steps", None)
     given = merge(given, flags)
     method = given.get("method", "spatial")
-    if method == "inversion":
-        base = merge(base, _of_channels(given))
+    if method in STUDIES:
+        base = merge(base, STUDIES[method].inherited(given))
     tree = merge(base, given)
-    if method not in ("spatial", "channel", "saliency", "inversion"):
+    if method not in STUDIES:  # methods to compare
         methods = [name.strip() for name in str(method).split(",")]
         check_names([name for name in methods if name != "center"])
         if tree.get("saliency", {}).get("methods", methods) != methods:
             raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
         method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
-    # Masks forgive bf16; small differences of logits and gradients, and the benchmark's protocol, do not.
-    forgiving = method in ("spatial", "channel")
-    tree = merge({"precision": "bf16" if on_gpu and forgiving else "float32"}, tree)
+    card = CARDS[method]
+    tree = merge({"precision": "bf16" if on_gpu and card.forgiving else "float32"}, tree)
     if steps is not None:
-        tree = merge(tree, _with_steps(method, steps))
+        tree = merge(tree, nested({card.steps: steps}))
     return build_config(tree)
-
-
-def _with_steps(method: str, steps: int) -> dict[str, Any]:
-    if method == "inversion":
-        return {"inversion": {"steps": steps}}
-    study = "channel" if method == "channel" else "spatial"  # of saliency methods, extremal takes steps
-    return {study: {"schedule": {"steps": steps}}}
-
-
-def _of_channels(given: dict[str, Any]) -> dict[str, Any]:
-    """What an inversion takes over from its channel run, for file and flags to override."""
-    channels = open_channels(str(given.get("inversion", {}).get("channels") or ""))
-    root, weights = given.get("dataset", {}).get("root"), given.get("network", {}).get("weights")
-    stored = stored_config(channels, root, weights)
-    tree = {name: asdict(getattr(stored, name)) for name in ("dataset", "network", "channel")}
-    del tree["dataset"]["limit"]  # of its pairs; an inversion's is of its own
-    return tree | {"seed": stored.seed}

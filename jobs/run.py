@@ -9,16 +9,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 import ray
-import torch
 from rich.console import Console
 
-from extremal.pipeline.config import RunConfig
 from extremal.pipeline.driving.driver import Pool, Summary, drive, start_ray
-from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.events import event
-from extremal.pipeline.prepare import prepare, stored_config, versions, worker_spec
+from extremal.pipeline.prepare import prepare, versions, worker_spec
 from extremal.pipeline.progress import ProgressReport, shorten
+from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, kinds
+from extremal.workers.config import RunConfig
+from extremal.workers.device import chosen_device
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,9 @@ def check_device(pool: Pool) -> None:
     """Ray would wait forever for a GPU that this machine does not have; a cluster may still grow one.
 
     Raises:
-        ConfigError: there is none.
+        DeviceError: there is none.
     """
-    on_gpu = pool.device not in (None, "cpu")
-    if on_gpu and not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"--device {pool.device}: this machine has no GPU to wait for. "
-            "Leave --device out, or give --device cpu."
-        )
+    chosen_device(pool.device, elsewhere=bool(os.environ.get("RAY_ADDRESS")))
 
 
 def _compute(

@@ -14,14 +14,16 @@ from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.printed import print_table
 from extremal.pipeline.aggregates.ray_tasks import blocks
 from extremal.pipeline.aggregates.sanity import ORIGINAL, Rung, sanity_table
-from extremal.pipeline.config import RunConfig
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import network_arguments
+from extremal.pipeline.prepare import located
 from extremal.storage import RunError
 from extremal.storage.files import join, open_filesystem, printable, write_bytes
 from extremal.storage.run import parquet_bytes
-from extremal.workers.networks.network import load_network
+from extremal.workers.config import RunConfig
+from extremal.workers.networks.configured import configured_network
+from extremal.workers.networks.randomize import weight_layers
+from extremal.workers.saliency.config import SaliencyConfig
 
 SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
 
@@ -44,7 +46,7 @@ def run_sanity(
         the errors of `run_all`.
     """
     _check(config)
-    layers = load_network(**network_arguments(config)).weight_layers()
+    layers = weight_layers(configured_network(located(config).network))
     depths = _depths(depths, layers)
     runs = [Planned(ORIGINAL, config)]
     for seed in range(seeds):
@@ -69,7 +71,7 @@ def run_sanity(
 
 
 def _check(config: RunConfig) -> None:
-    if config.method != "saliency" or not config.saliency.maps:
+    if config.method != "saliency" or not config.settings(SaliencyConfig).maps:
         raise ConfigError(
             "The sanity check compares stored maps: give methods to compare, such as "
             'method = "extremal", and under [saliency] maps = 28.'

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import ray
 from rich.console import Console
 
-from extremal.jobs.errors import INPUT_ERRORS
 from extremal.jobs.run import COMPLETE, check_device, execute
-from extremal.pipeline.config import RunConfig
 from extremal.pipeline.driving.driver import Pool, start_ray
 from extremal.pipeline.errors import DriverError
 from extremal.storage import ConfigMismatch, Run, RunError
+from extremal.storage.errors import UserError
 from extremal.storage.files import join
+from extremal.workers.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _execute(planned: Planned, out: str, pool: Pool, console: Console) -> int | 
     """The run's exit code, None if another run is in its place; an error costs no other run."""
     try:
         return execute(planned.config, join(out, planned.name), pool, console)[1]
-    except (*INPUT_ERRORS, DriverError) as error:
+    except (UserError, DriverError) as error:
         console.print(f"error: {error}", soft_wrap=True)
         return None if isinstance(error, ConfigMismatch) else 1
 

@@ -1,168 +1,61 @@
-"""A run's whole configuration: typed, validated, read from TOML and flags, stored in run.json."""
+"""A run's configuration from TOML and flags: merged, validated, and as run.json stores it."""
 
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from extremal.pipeline.datasets.open import LAYOUTS
 from extremal.pipeline.errors import ConfigError
 from extremal.storage.files import printable, split
-from extremal.workers.config import (
-    ChannelConfig,
-    InversionConfig,
-    Layers,
-    MaskConfig,
-    OcclusionConfig,
-    Precision,
-    Preset,
-    RiseConfig,
-    SaliencyConfig,
-    Schedule,
-    SpatialConfig,
-    spatial_preset,
-)
+from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
+from extremal.workers.extremal.settings import ChannelConfig, Preset, spatial_preset
+from extremal.workers.studies import STUDIES
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Method = Literal["spatial", "channel", "saliency", "inversion"]
-DatasetName = Literal["imagenet", "voc", "coco", "folder", "shapes"]
 
-
-@dataclass(frozen=True)
-class DatasetConfig:
-    """Which pairs. `root`, where they lie, is a location and no part of a run's identity.
-
-    Attributes:
-        name: of the dataset's layout.
-        root: folder or URI.
-        split: 2007:test of voc, val2014 of coco, test of shapes; of imagenet a sub-folder.
-        labels: imagenet: file of labels (`file,label`) for a flat folder.
-        difficult_list: voc: file of the Difficult subset; None = by the rule.
-        target: folder: output to explain; None = the network's own top-1.
-        limit: only the first pairs; None = all.
-    """
-
-    name: DatasetName
-    root: str = ""
-    split: str | None = None
-    labels: str | None = None
-    difficult_list: str | None = None
-    target: int | None = None
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and not 1 <= self.limit < 2**31:
-            raise ValueError("limit must be at least 1 and less than 2**31")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Which network. `weights`, a location, is identified by the hash of what it holds.
-
-    Attributes:
-        name: torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function.
-        weights: file of a state_dict, name of torchvision weights, or random; None = torchvision's.
-        resize: short side of the image, pixels; None = as the weights ask.
-        crop: central square, pixels; 0 = the whole image; None = as the weights ask, whole for voc and coco.
-        mean, std: of the RGB colours in 0 to 1 that the input is normalised by; None = as the weights ask.
-        randomized: weight layers, counted from the output, that are re-initialised by draws of
-            `randomize_seed`: the sanity check's (EP-11).
-        randomize_seed: of those draws.
-    """
-
-    name: str
-    weights: str | None = None
-    resize: int | None = None
-    crop: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    randomized: int = 0
-    randomize_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.randomized < 0 or self.randomize_seed < 0:
-            raise ValueError("randomized and randomize_seed must not be negative")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides the result of a run.
-
-    Attributes:
-        method: what is computed for each pair; `saliency` compares the methods of its section.
-        seed: of everything random.
-        precision: of the network: float32, or bf16 for autocast with masks and optimizer in float32.
-        batch: pairs whose masks form one queue. Rounding depends on it, so it is part of the identity;
-            what shares a batch is fixed by the plan, never by actors or shards.
-        slots: masks from that queue in the network at once; None = as many as fit the GPU's memory.
-        shard_size: pairs per shard, rounded up to whole batches.
-        threads: CPU threads (and Ray CPUs) of each actor.
-    """
-
-    dataset: DatasetConfig
-    network: NetworkConfig
-    method: Method = "spatial"
-    spatial: SpatialConfig = field(default_factory=SpatialConfig)
-    channel: ChannelConfig = field(default_factory=ChannelConfig)
-    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
-    inversion: InversionConfig = field(default_factory=InversionConfig)
-    seed: int = 0
-    precision: Precision = "float32"
-    batch: int = 16
-    slots: int | None = None
-    shard_size: int = 32
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "shard_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.slots is not None and self.slots < 1:
-            raise ValueError("slots must be at least 1")
-        if self.seed < 0:
-            raise ValueError("seed must not be negative")
-
-    def identity(self) -> dict[str, Any]:
-        """What must agree for a run to be continued: no locations, no settings of the other method."""
-        tree: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
-        for section, key in (("dataset", "root"), ("network", "weights"), ("inversion", "channels")):
-            del tree[section][key]
-        del tree["inversion"]["objective" if self.inversion.subject == "channels" else "per_class"]
-        for key in ("labels", "difficult_list"):
-            if tree["dataset"][key] is not None:
-                tree["dataset"][key] = split(tree["dataset"][key])[1]
-        for section in {"spatial", "channel", "saliency", "inversion"} - self.sections():
-            del tree[section]
-        if self.method == "saliency":
-            for method in {"rise", "occlusion"} - {*self.saliency.methods}:
-                del tree["saliency"][method]
-        return tree
-
-    def sections(self) -> set[str]:
-        """The sections of settings that the run's method reads."""
-        if self.method == "inversion":
-            return {"inversion", "channel"}  # of the channel run
-        if self.method != "saliency":
-            return {self.method}
-        inner = {"extremal": "spatial", "channel": "channel"}
-        return {"saliency", *(inner[name] for name in self.saliency.methods if name in inner)}
+def sections(of: type = RunConfig, path: str = "") -> Iterator[tuple[str, type]]:
+    """(dotted path in TOML, dataclass) of the configuration and of every section below it."""
+    yield path, of
+    for name, kind in get_type_hints(of).items():
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from sections(kind, f"{path}.{name}".lstrip("."))
 
 
 # Said here and not in the classes, so that workers do not need pydantic.
-_SECTIONS = (
-    RunConfig, DatasetConfig, NetworkConfig, SpatialConfig, ChannelConfig, SaliencyConfig,
-    InversionConfig, MaskConfig, Schedule, Layers, RiseConfig, OcclusionConfig,
-)  # fmt: skip
-for _section in _SECTIONS:
+for _, _section in sections():
     setattr(_section, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
 _ADAPTER = TypeAdapter(RunConfig)
+
+
+@lru_cache(maxsize=1)
+def default_tree() -> Mapping[str, Any]:
+    """Every setting that has a default, nested as in a TOML file."""
+    tree: dict[str, Any] = _ADAPTER.dump_python(RunConfig(DatasetConfig(""), NetworkConfig("")), mode="json")
+    return tree
+
+
+def stored_tree(config: RunConfig) -> dict[str, Any]:
+    """The configuration as run.json holds it: no locations, no settings that are not read."""
+    tree: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
+    del tree["dataset"]["root"], tree["network"]["weights"]
+    for key in ("labels", "difficult_list"):
+        if tree["dataset"][key] is not None:
+            tree["dataset"][key] = split(tree["dataset"][key])[1]
+    for key in (*config.study.places, *config.study.unread(config.own)):
+        del tree[config.method][key]
+    for section in STUDIES.keys() - config.sections():
+        del tree[section]
+    return tree
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -210,6 +103,11 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     try:
         _refuse_infinite(tree)
         config = _ADAPTER.validate_python(tree)
+        if config.dataset.name not in LAYOUTS:
+            raise ConfigError(
+                f"The configuration is not valid:\n  dataset.name: {config.dataset.name!r} is no dataset; "
+                f"choose one of {', '.join(LAYOUTS)}"
+            )
         _refuse_infinite(asdict(config))  # the text "nan" is a number to pydantic
         return config
     except ValidationError as error:

@@ -1,11 +1,13 @@
 """Errors that end a command, each saying what to do; apart, so that who catches them need not import Ray."""
 
+from extremal.storage.errors import UserError
 
-class ConfigError(Exception):
+
+class ConfigError(UserError):
     """A configuration is not valid; the message names the key and the fix."""
 
 
-class DatasetError(Exception):
+class DatasetError(UserError):
     """A dataset cannot be used; the message names the file and the fix."""
 
 

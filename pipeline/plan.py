@@ -1,4 +1,4 @@
-"""The plan: every pair of a run, in order, with the batch and the shard it belongs to.
+"""The plan: every unit of a run, in order, with the batch and the shard it belongs to.
 
 Neither depends on the number of workers. A batch holds pairs of one input shape; what shares a batch
 decides the last bits of the result, so it is fixed here once for the run, whatever the shard size.
@@ -6,20 +6,24 @@ decides the last bits of the result, so it is fixed here once for the run, whate
 
 import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import torch
 
-from extremal.pipeline.config import RunConfig
 from extremal.pipeline.datasets.pairs import Dataset, Pair
 from extremal.pipeline.datasets.targets import class_targets
+from extremal.pipeline.errors import ConfigError
 from extremal.storage.folder import Folder, open_root
-from extremal.storage.kinds import PAIR
-from extremal.workers.images import Preprocess, image_size
+from extremal.storage.kinds import PAIR, Unit
+from extremal.workers.config import RunConfig
+from extremal.workers.images import MAX_INPUT, Preprocess, image_size
+from extremal.workers.networks.network import Network
 
 LARGEST = 2**31 - 1
 CHUNK = 4096  # pairs that exist as Python objects at a time
@@ -35,7 +39,7 @@ class Plan:
         table: rows of the unit's plan.
         shards: number of shards.
         excluded: pairs per class that no output of the network stands for.
-        fingerprint: SHA-256 of the pairs, independent of shards and batches.
+        fingerprint: SHA-256 of the units, independent of shards and batches.
     """
 
     table: pa.Table
@@ -51,12 +55,12 @@ class _Layout:
     pair. So no more pairs wait than `batch` for each shape, however long the dataset.
     """
 
-    def __init__(self, batch: int, shard_size: int) -> None:
-        self._batch, self._shard_size = batch, shard_size
+    def __init__(self, unit: Unit, batch: int, shard_size: int) -> None:
+        self._unit, self._batch, self._shard_size = unit, batch, shard_size
         self._open: dict[object, list[Row]] = {}
         self._rows: list[Row] = []
-        self._tables = [PAIR.plan.empty_table()]
-        self._pairs = self._batches = self._shard = self._filled = 0
+        self._tables = [unit.plan.empty_table()]
+        self._units = self._batches = self._shard = self._filled = 0
 
     def add(self, shape: object, row: Row) -> None:
         members = self._open.setdefault(shape, [])
@@ -77,8 +81,8 @@ class _Layout:
         if self._filled >= self._shard_size:
             self._shard, self._filled = self._shard + 1, 0
         for row in members:
-            row |= {"pair": self._pairs, "batch": self._batches, "shard": self._shard}
-            self._pairs += 1
+            row |= {self._unit.number: self._units, "batch": self._batches, "shard": self._shard}
+            self._units += 1
         self._rows += members
         self._batches += 1
         self._filled += len(members)
@@ -86,12 +90,12 @@ class _Layout:
             self._flush()
 
     def _flush(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._rows, schema=PAIR.plan))
+        self._tables.append(pa.Table.from_pylist(self._rows, schema=self._unit.plan))
         self._rows = []
 
 
-def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: RunConfig) -> Plan:
-    """Lay out a run. The pairs stream through; only the plan itself, an Arrow table, grows with them.
+def plan_dataset(dataset: Dataset, outputs: int, preprocess: Preprocess, config: RunConfig) -> Plan:
+    """Lay out the pairs of a dataset. They stream through; only the plan itself, an Arrow table, grows.
 
     Args:
         outputs: number of the network's outputs.
@@ -102,22 +106,43 @@ def make_plan(dataset: Dataset, outputs: int, preprocess: Preprocess, config: Ru
     """
     mapping = class_targets(dataset, outputs)
     excluded: Counter[str] = Counter()
-    plan = lay_out(_rows(dataset, mapping, excluded), dataset.root, preprocess, config)
+    plan = plan_pairs(_rows(dataset, mapping, excluded), dataset.root, preprocess, config)
     return replace(plan, excluded=dict(sorted(excluded.items())))
 
 
-def lay_out(rows: Iterator[Row], root: str, preprocess: Preprocess, config: RunConfig) -> Plan:
-    """The plan of rows without pair, batch and shard, as many of them as the configuration's limit."""
-    rows = islice(rows, config.dataset.limit)
-    layout = _Layout(config.batch, config.shard_size)
-    digest = hashlib.sha256()
+def plan_pairs(rows: Iterator[Row], root: str, preprocess: Preprocess, config: RunConfig) -> Plan:
+    """The plan of pairs without number, batch and shard, their images below a root."""
     images = open_root(root)
-    while chunk := list(islice(rows, CHUNK)):
+    return lay_out(PAIR, rows, lambda row: _shape(row, images, preprocess), config)
+
+
+def lay_out(unit: Unit, rows: Iterator[Row], shape: Callable[[Row], object], config: RunConfig) -> Plan:
+    """The plan of units without number, batch and shard, as many of them as the configuration's limit.
+
+    Args:
+        shape: of a unit's input; those of one shape share batches.
+    """
+    layout = _Layout(unit, config.batch, config.shard_size)
+    digest = hashlib.sha256()
+    for chunk in _chunks(islice(rows, config.dataset.limit)):
         digest.update(json.dumps(chunk).encode())
         for row in chunk:
-            layout.add(_shape(row, images, preprocess), row)
+            layout.add(shape(row), row)
     table, shards = layout.finish()
     return Plan(table, shards, {}, digest.hexdigest())
+
+
+def fingerprint(rows: Iterator[Row], limit: int | None) -> str:
+    """The fingerprint that a plan of these rows has."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(islice(rows, limit)):
+        digest.update(json.dumps(chunk).encode())
+    return digest.hexdigest()
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk
 
 
 def _rows(dataset: Dataset, mapping: dict[int, tuple[int, ...]], excluded: Counter[str]) -> Iterator[Row]:
@@ -165,3 +190,25 @@ def _shape(row: Row, images: Folder, preprocess: Preprocess) -> object:
     if None in size:
         size = image_size(images, row["path"]) or (0, 0)
     return preprocess.input_shape(*size) if min(size) > 0 else None
+
+
+def try_shape(network: Network, table: pa.Table) -> None:
+    """One forward pass of the first input shape: a network for squares only should say so now.
+
+    Raises:
+        ConfigError: it fails.
+    """
+    sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
+    shapes = (network.preprocess.input_shape(w, h) for w, h in sizes if w and h)
+    # An annotation that lies about its image must not decide for the others.
+    shape = next((shape for shape in shapes if math.prod(shape) <= MAX_INPUT), None)
+    if network.preprocess.crop is not None or shape is None:
+        return
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, *shape, device=network.device))
+    except Exception as error:
+        raise ConfigError(
+            f"{network.name} does not take whole images ({shape[0]}x{shape[1]}): {error}. "
+            "Give --crop (for example --crop 224) to show it the central square."
+        ) from error

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from extremal.storage import Run
-from extremal.workers.config import MaskConfig, SpatialConfig
 from extremal.workers.extremal.kernel import neighbourhood, tap_weights
+from extremal.workers.extremal.settings import MaskConfig, SpatialConfig
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from distributions import Installed
     from playwright.sync_api import Browser
 
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
 SLOW = ("test_driver.py", "test_submit.py", "test_faults.py", "test_chaos.py", "test_object_store.py")
-SLOW += ("test_ray_tasks.py", "test_demo.py")
+SLOW += ("test_ray_tasks.py", "test_demo.py", "test_conduct.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,7 +26,7 @@ def shared_data() -> Path:
     beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("EXTREMAL_SHARED", beside))
     if not folder.is_dir():
-        pytest.skip("real data not present (see README)")
+        pytest.skip("real data not present (see CONTRIBUTING.md)")
     return folder
 
 
@@ -41,3 +42,11 @@ def browser() -> Iterator["Browser"]:
 
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> "Installed":
+    """The wheel of this checkout, built and installed as a user has it."""
+    from distributions import Installed
+
+    return Installed.into(tmp_path_factory.mktemp("installed"))

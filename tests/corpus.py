@@ -1,7 +1,7 @@
 """The corpus of bad input: each case makes one odd thing, and says what must come of it.
 
-tests/test_corpus.py runs every case through the code that users run, and docs/bad-input.md lists the same
-cases for readers.
+tests/test_corpus.py runs every case through the code that users run, and docs/generate.py makes the page
+"Bad input" of them.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import pickle
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
@@ -31,7 +31,7 @@ Thing = TypeVar("Thing")
 
 
 class Outcome(str, Enum):
-    """What comes of a case; the values stand in docs/bad-input.md."""
+    """What comes of a case, in the words of the page."""
 
     RESULT = "result"
     DECODE = "failure: decode"
@@ -48,6 +48,7 @@ class Case(Generic[Thing]):
         thing: what makes it, or what it is.
         shown: part of the message that the user gets; "" for what is no mistake.
         file: name of the file; "" = made from the name of the case.
+        note: what becomes of it, for the readers of the page, where there is no message.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Case(Generic[Thing]):
     thing: Thing
     shown: str = ""
     file: str = ""
+    note: str = ""
 
     @property
     def slug(self) -> str:
@@ -160,27 +162,40 @@ IMAGES: Sequence[Case[Maker]] = (
     Case("text named .jpg", _D, content(b"no picture\n"), _UNKNOWN),
     Case("HTML error page named .jpg", _D, content(b"<!DOCTYPE html><title>404</title>"), _UNKNOWN),
     Case("SVG named .png", _D, content(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), _UNKNOWN, "svg.png"),
-    Case("SVG", _L, content(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), file="drawing.svg"),
-    Case("PNG named .jpg", _R, saved(noise(), "PNG")),
-    Case("ICO named .png", _R, saved(noise(32, 32), "ICO"), file="icon.png"),
-    Case("CMYK JPEG", _R, saved(noise().convert("CMYK"), "JPEG")),
-    Case("16-bit grey PNG", _R, saved(grey16(), "PNG"), file="grey16.png"),
-    Case("32-bit integer TIFF", _R, saved(grey16().convert("I"), "TIFF"), file="grey32.tif"),
-    Case("1-bit PNG", _R, saved(noise().convert("1"), "PNG"), file="1-bit.png"),
-    Case("palette PNG", _R, saved(noise().quantize(8), "PNG"), file="palette.png"),
-    Case("palette PNG with transparency", _R, saved(transparent_palette(), "PNG"), file="palette-alpha.png"),
-    Case("RGBA PNG", _R, saved(noise().convert("RGBA"), "PNG"), file="rgba.png"),
-    Case("grey PNG with transparency", _R, saved(noise().convert("LA"), "PNG"), file="la.png"),
+    Case("SVG", _L, content(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), file="drawing.svg",
+         note="not among the images: its suffix is not one of theirs"),
+    Case("PNG named .jpg", _R, saved(noise(), "PNG"), note="the content decides, not the name"),
+    Case("ICO named .png", _R, saved(noise(32, 32), "ICO"), file="icon.png",
+         note="the content decides, not the name"),
+    Case("CMYK JPEG", _R, saved(noise().convert("CMYK"), "JPEG"), note="converted to RGB"),
+    Case("16-bit grey PNG", _R, saved(grey16(), "PNG"), file="grey16.png",
+         note="scaled to 8 bits, not clipped"),
+    Case("32-bit integer TIFF", _R, saved(grey16().convert("I"), "TIFF"), file="grey32.tif",
+         note="taken as 16-bit grey, larger values clipped"),
+    Case("1-bit PNG", _R, saved(noise().convert("1"), "PNG"), file="1-bit.png", note="converted to RGB"),
+    Case("palette PNG", _R, saved(noise().quantize(8), "PNG"), file="palette.png", note="converted to RGB"),
+    Case("palette PNG with transparency", _R, saved(transparent_palette(), "PNG"), file="palette-alpha.png",
+         note="transparency is dropped"),
+    Case("RGBA PNG", _R, saved(noise().convert("RGBA"), "PNG"), file="rgba.png",
+         note="transparency is dropped"),
+    Case("grey PNG with transparency", _R, saved(noise().convert("LA"), "PNG"), file="la.png",
+         note="transparency is dropped"),
     Case("floating-point TIFF", _D, saved(noise().convert("F"), "TIFF"),
          "floating-point pixels have no defined range", "float.tif"),
-    Case("Lab TIFF", _R, saved(Image.new("LAB", (SIDE, SIDE)), "TIFF"), file="lab.tif"),
-    Case("TIFF of several pages", _R, saved(noise(), "TIFF", **frames()), file="pages.tiff"),
-    Case("animated GIF", _R, saved(noise(), "GIF", **frames()), file="animated.gif"),
-    Case("animated WebP", _R, saved(noise(), "WEBP", **frames()), file="animated.webp"),
-    Case("JPEG with EXIF rotation", _R, content(rotated())),
-    Case("JPEG with a broken colour profile", _R, saved(noise(), "JPEG", icc_profile=b"no profile" * 40)),
-    Case("JPEG with bytes after its end", _R, content(encoded(noise(), "JPEG") + b"\0rest" * 99)),
-    Case("BMP stored top-down", _R, content(top_down_bmp()), file="top-down.bmp"),
+    Case("Lab TIFF", _R, saved(Image.new("LAB", (SIDE, SIDE)), "TIFF"), file="lab.tif",
+         note="converted to RGB"),
+    Case("TIFF of several pages", _R, saved(noise(), "TIFF", **frames()), file="pages.tiff",
+         note="the first page"),
+    Case("animated GIF", _R, saved(noise(), "GIF", **frames()), file="animated.gif", note="the first frame"),
+    Case("animated WebP", _R, saved(noise(), "WEBP", **frames()), file="animated.webp",
+         note="the first frame"),
+    Case("JPEG with EXIF rotation", _R, content(rotated()),
+         note="the pixels as stored, not turned: boxes refer to those"),
+    Case("JPEG with a broken colour profile", _R, saved(noise(), "JPEG", icc_profile=b"no profile" * 40),
+         note="profiles are not read"),
+    Case("JPEG with bytes after its end", _R, content(encoded(noise(), "JPEG") + b"\0rest" * 99),
+         note="read to its end"),
+    Case("BMP stored top-down", _R, content(top_down_bmp()), file="top-down.bmp", note="read like any other"),
     Case("PNG with a wrong checksum", _D, content(wrong_checksum()), "cannot be decoded", "crc.png"),
     Case("PNG with broken zlib data", _D,
          content(png(png_header(SIDE, SIDE), png_chunk(b"IDAT", b"no zlib" * 20))),
@@ -193,24 +208,31 @@ IMAGES: Sequence[Case[Maker]] = (
          "exceeds limit", "bomb.png"),
     Case("header of 12000x10000 pixels", _D, content(png(png_header(12000, 10000), png_pixels(9, 9))),
          "is over 89478485 pixels", "large.png"),
-    Case("image of 1x1 pixel", _R, saved(noise(1, 1), "PNG"), file="1x1.png"),
+    Case("image of 1x1 pixel", _R, saved(noise(1, 1), "PNG"), file="1x1.png",
+         note="enlarged to the network's input"),
     Case("image of 1x3000 pixels", _D, saved(noise(1, 3000), "PNG"), "too thin", "thin.png"),
     Case("image of one colour", _R, saved(Image.new("RGB", (SIDE, SIDE), (9, 99, 200)), "PNG"),
-         file="blue.png"),
-    Case("black image", _R, saved(Image.new("RGB", (SIDE, SIDE)), "JPEG")),
-    Case("name in Unicode", _R, saved(noise(), "JPEG"), file="ärger 猫 🐈.jpg"),
-    Case("name with spaces", _R, saved(noise(), "JPEG"), file="  a  b .jpg"),
-    Case("name with a line break", _R, saved(noise(), "JPEG"), file="two\nlines.jpg"),
-    Case("name with percent signs", _R, saved(noise(), "JPEG"), file="100%20%s%.jpg"),
-    Case("name with brackets", _R, saved(noise(), "JPEG"), file="[red]{0}*?.jpg"),
-    Case("name with quotes", _R, saved(noise(), "JPEG"), file="'a\"b\\.jpg"),
-    Case("name of 255 bytes", _R, saved(noise(), "JPEG"), file="x" * 251 + ".jpg"),
+         file="blue.png", note="a mask without meaning, and no error"),
+    Case("black image", _R, saved(Image.new("RGB", (SIDE, SIDE)), "JPEG"),
+         note="a mask without meaning, and no error"),
+    Case("name in Unicode", _R, saved(noise(), "JPEG"), file="ärger 猫 🐈.jpg", note="read like any other"),
+    Case("name with spaces", _R, saved(noise(), "JPEG"), file="  a  b .jpg", note="read like any other"),
+    Case("name with a line break", _R, saved(noise(), "JPEG"), file="two\nlines.jpg",
+         note="read like any other"),
+    Case("name with percent signs", _R, saved(noise(), "JPEG"), file="100%20%s%.jpg",
+         note="read like any other"),
+    Case("name with brackets", _R, saved(noise(), "JPEG"), file="[red]{0}*?.jpg", note="read like any other"),
+    Case("name with quotes", _R, saved(noise(), "JPEG"), file="'a\"b\\.jpg", note="read like any other"),
+    Case("name of 255 bytes", _R, saved(noise(), "JPEG"), file="x" * 251 + ".jpg",
+         note="read like any other"),
     Case("name that is no UTF-8", _D, saved(noise(), "JPEG"), "no such file", os.fsdecode(b"caf\xe9.jpg")),
-    Case("name that begins with a dot", _L, saved(noise(), "JPEG"), file="._resource.jpg"),
-    Case("name without a suffix", _L, saved(noise(), "JPEG"), file="photo"),
+    Case("name that begins with a dot", _L, saved(noise(), "JPEG"), file="._resource.jpg",
+         note="hidden files are no images"),
+    Case("name without a suffix", _L, saved(noise(), "JPEG"), file="photo", note="not among the images"),
     Case("link to nothing", _D, lambda path: path.symlink_to("nowhere.jpg"), "no such file"),
     Case("link to itself", _D, lambda path: path.symlink_to(path.name), "symbolic links"),
-    Case("folder named .jpg", _L, lambda path: path.mkdir()),
+    Case("folder named .jpg", _L, lambda path: path.mkdir(),
+         note="a folder like any other: what lies in it is read"),
     Case("pipe named .jpg", _D, os.mkfifo, "not a regular file"),
     Case(FORBIDDEN, _D, forbidden, "Permission denied"),
     Case(VANISHES, _D, saved(noise(), "JPEG"), "no such file"),
@@ -266,11 +288,12 @@ VOC: Sequence[Case[str | bytes | None]] = (
     Case("annotation of negative size", _T, voc_xml(size=(-SIDE, -SIDE)), _BROKEN),
     Case("annotation of enormous size", _D, voc_xml(size=(2 * 10**9, 2 * 10**9)), "made for 2000000000x"),
     Case("annotation of another size than the image", _D, voc_xml(size=(80, 60)), "made for 80x60"),
-    Case("annotation without objects", _L, voc_xml().replace("object", "note")),
-    Case("box partly outside the image", _R, voc_xml((-4, 5, SIDE + 9, 20))),
+    Case("annotation without objects", _L, voc_xml().replace("object", "note"),
+         note="an image without objects has no pair"),
+    Case("box partly outside the image", _R, voc_xml((-4, 5, SIDE + 9, 20)), note="boxes may stick out"),
     Case("box beside the image", _T, voc_xml((SIDE + 5, 5, SIDE + 9, 20)), _BROKEN),
     Case("box with its corners exchanged", _T, voc_xml((20, 20, 5, 5)), _BROKEN),
-    Case("box of fractions", _R, voc_xml((4.6, "5.5", 20.2, 20.9))),
+    Case("box of fractions", _R, voc_xml((4.6, "5.5", 20.2, 20.9)), note="cut to whole pixels"),
     Case("box of enormous numbers", _T, voc_xml((5, 5, 10**30, 20)), _BROKEN),
     Case("box of NaN", _T, voc_xml((5, 5, "nan", 20)), _BROKEN),
     Case("box of infinity", _T, voc_xml((5, 5, "1e999", 20)), _BROKEN),
@@ -281,19 +304,20 @@ VOC: Sequence[Case[str | bytes | None]] = (
     Case("object without a name", _T, voc_xml(name=""), _BROKEN),
     Case("entity bomb", _T, entity_bomb(), _BROKEN),
     Case("external entity", _T, external_entity(), _BROKEN),
-    Case("annotation nested 50,000 deep", _R, voc_xml(tail=_DEEP)),
-    Case("annotation in UTF-16", _R, voc_xml(head=xml_head("utf-16")).encode("utf-16")),
+    Case("annotation nested 50,000 deep", _R, voc_xml(tail=_DEEP), note="what is not asked for is not read"),
+    Case("annotation in UTF-16", _R, voc_xml(head=xml_head("utf-16")).encode("utf-16"),
+         note="encodings that the file names are understood"),
     Case("annotation in Latin-1 that does not say so", _T, voc_xml(name="é").encode("latin-1"), _BROKEN),
     Case("annotation in an unknown encoding", _T, voc_xml(head=xml_head("klingon")), _BROKEN),
 )
 
 # The list of the images, where "good" and "fine" are two that exist.
 LISTS: Sequence[Case[bytes]] = (
-    Case("list with empty lines", _R, b"\n\ngood\n   \nfine\n\n"),
-    Case("list with an image twice", _R, b"good\nfine\ngood\n"),
-    Case("list with Windows line ends", _R, b"good\r\nfine\r\n"),
-    Case("list with a byte order mark", _R, b"\xef\xbb\xbfgood\nfine\n"),
-    Case("list with a flag per image", _R, b"good  1\nfine -1\n"),
+    Case("list with empty lines", _R, b"\n\ngood\n   \nfine\n\n", note="they are skipped"),
+    Case("list with an image twice", _R, b"good\nfine\ngood\n", note="it is one image"),
+    Case("list with Windows line ends", _R, b"good\r\nfine\r\n", note="read like any other"),
+    Case("list with a byte order mark", _R, b"\xef\xbb\xbfgood\nfine\n", note="the mark is skipped"),
+    Case("list with a flag per image", _R, b"good  1\nfine -1\n", note="the first word is the name"),
     Case("list with an image that is nowhere", _T, b"good\nfine\nabsent\n", _BROKEN, "absent"),
     Case("list with a name of 300 letters", _T, b"good\nfine\n" + b"x" * 300, _BROKEN, "x" * 300),
     Case("list with a null character", _T, b"good\nfine\nnu\0ll\n", _BROKEN, "nu\0ll"),
@@ -356,7 +380,8 @@ _GAP = coco_entry(1)["image"] | {"file_name": "2.jpg"}
 
 # fmt: off
 COCO: Sequence[Case[Mutation]] = (
-    Case("crowd as runs", _R, annotated(segmentation=runs([0, 10, SIDE * SIDE - 10]), iscrowd=1)),
+    Case("crowd as runs", _R, annotated(segmentation=runs([0, 10, SIDE * SIDE - 10]), iscrowd=1),
+         note="crowds are ground truth too"),
     Case("mask of another size than the image", _T, annotated(segmentation=runs([0, 100], 10)), _CIRCLE),
     Case("runs that do not fill the image", _T, annotated(segmentation=runs([0, 10])), _CIRCLE),
     Case("runs beyond the image", _T, annotated(segmentation=runs([0, 10**9])), _CIRCLE),
@@ -384,7 +409,8 @@ COCO: Sequence[Case[Mutation]] = (
     Case("size of two billion pixels", _T, pictured(width=50_000, height=40_000), _CIRCLE),
     Case("size of another image", _D, pictured(width=80, height=60), "made for 80x60"),
     Case("image file that is nowhere", _D, pictured(file_name="absent.jpg"), "no such file", "absent.jpg"),
-    Case("annotation of an image that is not listed", _L, annotated(image_id=-7)),
+    Case("annotation of an image that is not listed", _L, annotated(image_id=-7),
+         note="no file is known for it, so there is no pair"),
 )
 
 COCO_FILES: Sequence[Case[str]] = (
@@ -426,16 +452,18 @@ LABELS: Sequence[Case[str]] = (
     Case("label left out", _T, "odd.jpg", "is missing or broken", "odd.jpg"),
     Case("label that contradicts its wnid", _T, f"odd.jpg,3,{WNIDS[4]}",
          f"no network output stands for class '3 {WNIDS[4]}'", "odd.jpg"),
-    Case("row with more columns", _R, "odd.jpg,3,,x,y,z", file="odd.jpg"),
+    Case("row with more columns", _R, "odd.jpg,3,,x,y,z", file="odd.jpg", note="they are ignored"),
     Case("labelled file that is nowhere", _D, "absent.jpg,3,", "no such file", "absent.jpg"),
     Case("labelled file with a name of 300 letters", _D, "x" * 300 + ".jpg,3,", "File name too long",
          "x" * 300 + ".jpg"),
 )
 
 LABEL_FILES: Sequence[Case[bytes]] = (
-    Case("labels with a byte order mark", _R, b"\xef\xbb\xbffile,label\ngood.jpg,1\n"),
-    Case("labels with Windows line ends", _R, b"file,label\r\ngood.jpg,1\r\n"),
-    Case("labels with a comma in a name", _R, b'file,label\n"go,od.jpg",1\ngood.jpg,1\n'),
+    Case("labels with a byte order mark", _R, b"\xef\xbb\xbffile,label\ngood.jpg,1\n",
+         note="the mark is skipped"),
+    Case("labels with Windows line ends", _R, b"file,label\r\ngood.jpg,1\r\n", note="read like any other"),
+    Case("labels with a comma in a name", _R, b'file,label\n"go,od.jpg",1\ngood.jpg,1\n',
+         note="a quoted name"),
     Case("labels without a header", _X, b"good.jpg,1\n", "write a CSV with the header file,label"),
     Case("labels with other columns", _X, b"image,class\ngood.jpg,1\n", "write a CSV with the header"),
     Case("labels in Latin-1", _X, b"file,label\nb\xe4r.jpg,1\n", "write a CSV with the header"),
@@ -523,7 +551,8 @@ WEIGHTS: Sequence[Case[Maker]] = (
     Case("complex weights", _X, stored(state(**{"fc.weight": _FC.to(torch.complex64)})),
          "holds complex numbers"),
     Case("NaN weights", _X, stored(state(**{"fc.weight": _FC * float("nan")})), "holds NaN"),
-    Case("half-precision weights", _R, stored({key: value.half() for key, value in state().items()})),
+    Case("half-precision weights", _R, stored({key: value.half() for key, value in state().items()}),
+         note="converted to float32"),
 )
 # fmt: on
 
@@ -583,7 +612,8 @@ NETWORKS: Sequence[Case[str]] = (
     Case("network with a preprocess of its own kind", _X, "return changed(preprocess=len)",
          "must be a extremal.workers.images.Preprocess"),
     Case("network from torch.jit.script", _X, "return torch.jit.script(Plain())", _FREEZE),
-    Case("network from torch.jit.trace", _R, "return torch.jit.trace(Plain(), torch.rand(1, 3, 32, 32))"),
+    Case("network from torch.jit.trace", _R, "return torch.jit.trace(Plain(), torch.rand(1, 3, 32, 32))",
+         note="spatial masks; its layers cannot be cut for channels"),
 )
 
 
@@ -668,6 +698,17 @@ FLAGS: Sequence[Case[Sequence[str]]] = (
 )
 # fmt: on
 
-ALL: Sequence[Sequence[Case[Any]]] = (
-    IMAGES, VOC, LISTS, COCO, COCO_FILES, LABELS, LABEL_FILES, WEIGHTS, NETWORKS, TOML, FLAGS,
-)  # fmt: skip
+# Title on the page -> its cases.
+ALL: Mapping[str, Sequence[Case[Any]]] = {
+    "Images": IMAGES,
+    "Annotations: VOC": VOC,
+    "Lists of images: VOC": LISTS,
+    "Annotations: COCO": COCO,
+    "The COCO file": COCO_FILES,
+    "Rows of labels.csv": LABELS,
+    "labels.csv": LABEL_FILES,
+    "Weights": WEIGHTS,
+    "Networks of your own (`--network module:function`)": NETWORKS,
+    "Configuration files": TOML,
+    "Flags": FLAGS,
+}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ LOCAL_RAY: dict[str, Any] = {
     "log_to_driver": False,
     "object_store_memory": 10**8,
 }
+# As /proc/net has them: 127.0.0.1, the same in IPv6, and ::1.
+LOOPBACK = {"0100007F", "0" * 16 + "FFFF0000" + "0100007F", "0" * 24 + "01000000"}
 EXTREMAL = [sys.executable, "-m", "extremal.jobs.cli"]
 
 
@@ -80,3 +83,16 @@ def below(pid: int) -> dict[int, str]:
 def actors_below(pid: int) -> list[int]:
     """Processes of the actors of a driver; another Ray on the machine is none of ours."""
     return [process for process, args in below(pid).items() if args.startswith("ray::ShardActor")]
+
+
+def listening(pid: int) -> set[str]:
+    """Local addresses, as /proc/net has them, on which a process and those below it accept connections."""
+    sockets = set()
+    for process in below(pid):
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    sockets.add(os.readlink(descriptor).removeprefix("socket:[").rstrip("]"))
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    entries = [line.split() for table in tables for line in table]
+    return {entry[1].split(":")[0] for entry in entries if entry[3] == "0A" and entry[9] in sockets}

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.workers.config import Layers, SaliencyConfig
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network
 from extremal.workers.saliency import Batch
+from extremal.workers.saliency.settings import Layers
 
 MEAN = (0.5, 0.5, 0.5)
 
@@ -25,7 +25,15 @@ def batch_of(
 ) -> Batch:
     """One pair for each image."""
     count = list(range(len(images)))
-    return Batch(network, images, count, torch.tensor(targets), count, 0, layers, SaliencyConfig(), **changes)
+    return Batch(
+        network=network,
+        images=images,
+        image=count,
+        targets=torch.tensor(targets),
+        seeds=count,
+        layers=layers,
+        **changes,
+    )
 
 
 def noise(count: int, side: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.storage import Run
 from extremal.storage.kinds import Kind
+from extremal.workers.config import RunConfig
 from extremal.workers.shard.worker import Worker
 
 SETTINGS: dict[str, Any] = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import corpus
 import pytest
 import typer
 
@@ -71,6 +72,10 @@ def test_every_setting_is_in_the_reference_and_explained(generate: ModuleType) -
             assert told.get(field.name), f"the docstring of {section.__name__} says nothing of {field.name}"
 
 
+def test_the_table_of_methods_is_that_of_the_cards(generate: ModuleType) -> None:
+    assert generate.methods_table() in (ROOT / "docs/methods.md").read_text()
+
+
 def test_settings_have_the_values_of_their_presets(generate: ModuleType) -> None:
     page = generate.configuration()
     steps = [line for line in page.splitlines() if line.startswith("| `steps` |")]
@@ -104,6 +109,14 @@ def test_every_column_is_in_the_reference(generate: ModuleType) -> None:
         for field in schema:
             assert f"\n| `{field.name}` | `{field.type}` |" in part, field
             assert field.metadata[b"doc"].decode() in part, field
+
+
+def test_every_bad_input_is_on_its_page(generate: ModuleType) -> None:
+    rows = [line.split(" | ") for line in generate.bad_input().splitlines() if line.startswith("| ")]
+    shown = {name.removeprefix("| "): (outcome, seen.removesuffix(" |")) for name, outcome, seen in rows}
+    for case in (case for table in corpus.ALL.values() for case in table):
+        assert shown.pop(case.name) == (case.outcome.value, f"`{case.shown}`" if case.shown else case.note)
+    assert shown.keys() == {"input", "---"}
 
 
 def _shell_commands(text: str) -> Iterator[list[str]]:

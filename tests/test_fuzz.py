@@ -12,12 +12,12 @@ from broken_datasets import make_coco, make_labels, make_voc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extremal.pipeline.config import build_config, method_trees, read_toml
+from extremal.pipeline.config import build_config, method_trees, read_toml, stored_tree
 from extremal.pipeline.datasets.open import open_dataset
 from extremal.pipeline.datasets.pairs import Pair
 from extremal.pipeline.datasets.shapes import SHAPES
 from extremal.pipeline.errors import ConfigError, DatasetError
-from extremal.pipeline.plan import make_plan
+from extremal.pipeline.plan import plan_dataset
 from extremal.workers.images import Preprocess
 
 # The same examples each time: a failure here is a fault of the change under test.
@@ -134,11 +134,11 @@ def test_a_tree_is_a_configuration_or_a_config_error(tree: dict[str, Any]) -> No
     if config is None:
         assert message
         return
-    identity = config.identity()
+    identity = stored_tree(config)
     # What run.json holds is JSON, without the words that JSON has not.
     stored = json.loads(json.dumps(identity, allow_nan=False))
     assert stored == identity
-    assert build_config(stored).identity() == identity
+    assert stored_tree(build_config(stored)) == identity
 
 
 def test_the_valid_tree_is_valid() -> None:
@@ -201,7 +201,7 @@ def planned(name: str, root: Path, outputs: int, split: str | None = None) -> di
     found: dict[str, list[Pair]] = {}
     for pair in dataset.pairs():
         found.setdefault(pair.path, []).append(pair)
-    plan = make_plan(dataset, outputs, Preprocess(64, None, *HALVES), build_config(tree))
+    plan = plan_dataset(dataset, outputs, Preprocess(64, None, *HALVES), build_config(tree))
     assert plan.table.num_rows == sum(map(len, found.values()))
     return found
 

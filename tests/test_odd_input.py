@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from extremal.jobs.options import assemble
 from extremal.jobs.run import execute
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import prepare
 from extremal.workers import channel_attribution, decode, extremal_perturbation, load_network
+from extremal.workers.config import RunConfig
 from extremal.workers.errors import ImageError, NetworkError
 
 NETWORKS = """

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extremal.workers.config import ChannelConfig, MaskConfig, SpatialConfig, spatial_preset
     from extremal.workers.extremal.channel import ChannelResult, channel_attribution
     from extremal.workers.extremal.masks import render_masks
+    from extremal.workers.extremal.settings import ChannelConfig, MaskConfig, SpatialConfig, spatial_preset
     from extremal.workers.extremal.spatial import SpatialResult, extremal_perturbation
     from extremal.workers.images import Preprocess, decode
     from extremal.workers.networks.cut import split_network
@@ -34,7 +34,7 @@ __all__ = [
 
 _HOMES = {
     "extremal.channel": ("ChannelResult", "channel_attribution"),
-    "config": ("ChannelConfig", "MaskConfig", "SpatialConfig", "spatial_preset"),
+    "extremal.settings": ("ChannelConfig", "MaskConfig", "SpatialConfig", "spatial_preset"),
     "images": ("Preprocess", "decode"),
     "extremal.masks": ("render_masks",),
     "networks.network": ("Network", "load_network"),

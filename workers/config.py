@@ -1,347 +1,141 @@
-"""Every number of the two optimizations, typed; a run stores them whole.
+"""The one configuration of a run, typed: what decides its result, for the command line as for a worker.
 
-Presets: `fast` was found by experiment (docs/benchmarks.md), `torchray` follows the reference
-implementation, `paper` the text. Where the paper is silent
-(its gaps G1-G4, G10) the comment beside the number says what was chosen and why.
+Needs neither torch nor pydantic; pipeline/config.py reads and checks it.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
-Game = Literal["preserve", "delete", "hybrid"]
-Kernel = Literal["torchray", "paper"]
-Preset = Literal["fast", "torchray", "paper"]
-Precision = Literal["float32", "bf16"]
-Jitter = Literal["none", "alternate", "random"]
-Objective = Literal["dot", "distance"]
-Parameterization = Literal["fourier", "pixel"]
+from extremal.workers.networks.precision import Precision
+from extremal.workers.studies import CARDS, STUDIES, Study
 
-# fmt: off
-PAPER_COUNTS = (
-    1, 5, 10, 20, 25, 35, 40, 50, 60, 70, 80, 90, 100, 150, 200, 250, 300, 350, 400, 450, 528,
-)
-# fmt: on
-PAPER_CHANNELS = 528
+S = TypeVar("S")
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Gradient ascent with momentum, and the weight lambda of the area term along it.
+class DatasetConfig:
+    """Which units. `root`, where they lie, is a location and no part of a run's identity.
 
     Attributes:
-        steps: evaluations of the objective; the last one is not followed by an update.
-        lr: learning rate, at the start.
-        momentum, dampening: of stochastic gradient descent; momentum is Adam's first beta.
-        weight: lambda, in logits per mean squared mask difference.
-        weight_rule: `growing` weight * growth**t; `doubling` weight doubled at 1/3 and 2/3 of the steps;
-            `ramp` from 0 to weight over the first ramp steps; `geometric` from weight to final.
-        growth: of a growing weight. ramp: steps of a ramp. final: end of a geometric weight.
-        hold: part of the steps, at the end, in which a geometric weight stays final and lr decays.
-        decay: fraction of lr left at the end of `hold`, linearly.
-        optimizer: sgd or adam. second: Adam's second beta.
-        settle: a problem ends early once its reward has changed by less than this fraction (of at least
-            one logit), and its area term by less than this, in `check` iterations; 0 = never.
-        check: iterations between two looks.
+        name: imagenet, voc, coco, folder or shapes: the layout of the files.
+        root: folder or URI.
+        split: 2007:test of voc, val2014 of coco, test of shapes; of imagenet a sub-folder.
+        labels: imagenet: file of labels (`file,label`) for a flat folder.
+        difficult_list: voc: file of the Difficult subset; None = by the rule.
+        target: folder: output to explain; None = the network's own top-1.
+        limit: only the first pairs; None = all.
     """
 
-    steps: int
-    lr: float
-    momentum: float
-    dampening: float
-    weight: float
-    weight_rule: Literal["growing", "doubling", "ramp", "geometric"]
-    growth: float = 1.0
-    ramp: int = 0
-    final: float = 0.0
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    second: float = 0.99
-    hold: float = 0.0
-    decay: float = 1.0
-    settle: float = 0.0
-    check: int = 10
+    name: str
+    root: str = ""
+    split: str | None = None
+    labels: str | None = None
+    difficult_list: str | None = None
+    target: int | None = None
+    limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, not {self.steps}")
-        if self.lr <= 0 or self.growth <= 0 or self.weight < 0 or self.ramp < 0:
-            raise ValueError("lr and growth must be positive, weight and ramp not negative")
-        if not (0 <= self.momentum < 1 and 0 <= self.dampening <= 1 and 0 <= self.second < 1):
-            raise ValueError("momentum and second must be in [0, 1), dampening in [0, 1]")
-        if not (0 <= self.hold < 1 and 0 <= self.decay <= 1):
-            raise ValueError("hold must be in [0, 1) and decay in [0, 1]")
-        if self.weight_rule == "geometric" and not (self.weight > 0 and self.final > 0):
-            raise ValueError("a geometric weight must be positive at both ends: weight and final")
-        if self.settle < 0 or self.check < 1:
-            raise ValueError("settle must not be negative and check at least 1")
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate at an iteration, counted from 0."""
-        start = self._hold_from()
-        part = max(0, step - start) / max(1, self.steps - 1 - start)
-        return self.lr * (1 - (1 - self.decay) * part)
-
-    def _hold_from(self) -> int:
-        return round((self.steps - 1) * (1 - self.hold))
-
-    def weight_at(self, step: int) -> float:
-        """Lambda at an iteration, counted from 0."""
-        if self.weight_rule == "growing":
-            return self.weight * self.growth**step
-        if self.weight_rule == "doubling":
-            return self.weight * 2.0 ** (3 * step // self.steps)
-        if self.weight_rule == "geometric":
-            part = min(1.0, step / max(1, self._hold_from()))
-            return float(self.weight * (self.final / self.weight) ** part)
-        return self.weight * min(1.0, step / self.ramp) if self.ramp else self.weight
+        if self.limit is not None and not 1 <= self.limit < 2**31:
+            raise ValueError("limit must be at least 1 and less than 2**31")
 
 
 @dataclass(frozen=True)
-class MaskConfig:
-    """The mask family.
+class NetworkConfig:
+    """Which network. `weights`, a location, is identified by the hash of what it holds.
 
     Attributes:
-        step: pixels between parameters.
-        sigma: radius of the kernel and width of the margin, pixels.
-        kernel: profile of the kernel.
-        inverse_temperature: 1/T of the smooth max.
+        name: torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function.
+        weights: file of a state_dict, name of torchvision weights, or random; None = torchvision's.
+        resize: short side of the image, pixels; None = as the weights ask.
+        crop: central square, pixels; 0 = the whole image; None = as the weights ask, whole for voc and coco.
+        mean, std: of the RGB colours in 0 to 1 that the input is normalised by; None = as the weights ask.
+        randomized: weight layers, counted from the output, that are re-initialised by draws of
+            `randomize_seed`: the sanity check's (EP-11).
+        randomize_seed: of those draws.
     """
 
-    step: int = 7
-    sigma: float = 21.0
-    kernel: Kernel = "torchray"
-    inverse_temperature: float = 20.0
+    name: str
+    weights: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    randomized: int = 0
+    randomize_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.step < 1 or self.sigma <= 0 or self.inverse_temperature <= 0:
-            raise ValueError("mask step, sigma and inverse_temperature must be positive")
-        if self.step > self.sigma:
-            raise ValueError(f"mask step {self.step} must be at most sigma {self.sigma}")
-        if self.inverse_temperature > 60:
-            raise ValueError(f"inverse_temperature {self.inverse_temperature} overflows float32: at most 60")
+        if self.randomized < 0 or self.randomize_seed < 0:
+            raise ValueError("randomized and randomize_seed must not be negative")
+
+
+def _with_sections(of: type[C]) -> type[C]:
+    """Adds a field to a class that becomes a dataclass: the settings of every study."""
+    for study in CARDS:
+        of.__annotations__[study.name] = study.settings
+        setattr(of, study.name, field(default_factory=study.settings))
+    return of
 
 
 @dataclass(frozen=True)
-class SpatialConfig:
-    """Extremal perturbations (section 3 of the paper).
+@_with_sections
+class RunConfig:
+    """Everything that decides the result of a run.
+
+    Each study has a section of its name, `[spatial]`.
 
     Attributes:
-        areas: fractions of the mask to keep, each an optimization of its own. They are fractions of the
-            mask with its margin, as in the reference implementation: counted on the image alone, the
-            part of a blob that lies beyond the border is free, and masks creep along the edges (G3).
-        game: preserve, delete or hybrid.
-        perturbation: `blur`, or `fade` to zero in the network's normalised input.
-        levels: images in the perturbation pyramid.
-        sigma_max: strongest blur, standard deviation in pixels.
-        border: beyond the image, `zero` (the mean colour) or `renormalize` the kernel, as printed.
-        jitter: flip left-right `none`, every `alternate` iteration, or at `random` from the pair's seed.
-        tau: a* is the smallest area whose score reaches tau of the full score.
-        search: find a* by bisection to this tolerance, an area, between the areas; 0 = only among them.
-        warm_start: iterations spared by starting an area from the next larger one's mask; 0 = from ones.
-        smooth: blur of the summed masks before pointing, fraction of the image's short side.
+        method: what is computed: the name of a study; `saliency` compares the methods of its section.
+        seed: of everything random.
+        precision: of the network: float32, or bf16 for autocast with masks and optimizer in float32.
+        batch: pairs whose masks form one queue. Rounding depends on it, so it is part of the identity;
+            what shares a batch is fixed by the plan, never by actors or shards.
+        slots: masks from that queue in the network at once; None = as many as fit the GPU's memory.
+        shard_size: pairs per shard, rounded up to whole batches.
+        threads: CPU threads (and Ray CPUs) of each actor.
     """
 
-    areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-    game: Game = "preserve"
-    perturbation: Literal["blur", "fade"] = "blur"
-    levels: int = 8
-    sigma_max: float = 20.0
-    border: Literal["zero", "renormalize"] = "zero"
-    jitter: Jitter = "alternate"
-    tau: float = 1.0
-    search: float = 0.0
-    warm_start: int = 0
-    smooth: float = 0.09
-    mask: MaskConfig = MaskConfig()
-    schedule: Schedule = Schedule(800, 0.01, 0.9, 0.9, 300.0, "growing", growth=1.0035)
+    dataset: DatasetConfig
+    network: NetworkConfig
+    method: str = "spatial"
+    seed: int = 0
+    precision: Precision = "float32"
+    batch: int = 16
+    slots: int | None = None
+    shard_size: int = 32
+    threads: int = 1
 
     def __post_init__(self) -> None:
-        areas = self.areas
-        if not areas or list(areas) != sorted(set(areas)) or areas[0] <= 0 or areas[-1] > 1:
-            raise ValueError(f"areas must be ascending fractions in (0, 1], not {list(areas)}")
-        if self.levels < 2:
-            raise ValueError(f"levels must be at least 2, not {self.levels}")
-        if self.sigma_max < 0 or self.smooth < 0 or self.search < 0:
-            raise ValueError("sigma_max, smooth and search must not be negative")
-        if 0 < self.search < 1e-3:
-            raise ValueError(f"search is a tolerance of areas, 0 or at least 0.001, not {self.search}")
-        if not 0 <= self.warm_start < self.schedule.steps:
-            raise ValueError(f"warm_start must be less than the {self.schedule.steps} steps, not negative")
+        if self.method not in STUDIES:
+            raise ValueError(f"method must be {', '.join(STUDIES)}, not {self.method}")
+        for name in ("batch", "shard_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.slots is not None and self.slots < 1:
+            raise ValueError("slots must be at least 1")
+        if self.seed < 0:
+            raise ValueError("seed must not be negative")
 
+    @property
+    def study(self) -> Study:
+        """What is computed."""
+        return STUDIES[self.method]
 
-@dataclass(frozen=True)
-class ChannelConfig:
-    """Channel attribution (section 5 of the paper).
+    @property
+    def own(self) -> Any:
+        """The settings of the study."""
+        return getattr(self, self.method)
 
-    Attributes:
-        layer: dotted name of the layer whose channels are masked.
-        counts: numbers of channels to keep; empty = the paper's 21, scaled from 528 to the layer's.
-        tau: a* is the smallest count whose score reaches tau of the full score.
-        schedule: lambda rises from 0; the mean of squares, from ones (G3, G10: the sum drowns the score).
-    """
+    def settings(self, of: type[S]) -> S:
+        """The section of a type."""
+        sections = (getattr(self, section.name) for section in fields(self))
+        return next(section for section in sections if isinstance(section, of))
 
-    layer: str = "inception4d"
-    counts: tuple[int, ...] = ()
-    tau: float = 1.0
-    schedule: Schedule = Schedule(300, 0.01, 0.9, 0.0, 1500.0, "ramp", ramp=150)
+    def with_settings(self, settings: object) -> "RunConfig":
+        """The configuration with another section in the place of the one of its type."""
+        name = next(study.name for study in CARDS if isinstance(settings, study.settings))
+        return replace(self, **{name: settings})  # type: ignore[arg-type]  # a field of that name was added
 
-    def __post_init__(self) -> None:
-        counts = self.counts
-        if counts and (list(counts) != sorted(set(counts)) or counts[0] < 1):
-            raise ValueError(f"counts must be ascending positive integers, not {list(counts)}")
-
-
-@dataclass(frozen=True)
-class RiseConfig:
-    """RISE (Petsiuk et al., 2018): random masks of cells, weighted by the score under them.
-
-    Attributes:
-        masks: how many. cells: along each side. keep: probability of a cell to be kept.
-    """
-
-    masks: int = 8000
-    cells: int = 7
-    keep: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.masks < 1 or self.cells < 1 or not 0 < self.keep < 1:
-            raise ValueError("rise masks and cells must be at least 1, keep between 0 and 1")
-        if self.masks * self.cells**2 > 2**28:
-            raise ValueError(f"rise: {self.masks} masks of {self.cells}x{self.cells} cells are too many")
-
-
-@dataclass(frozen=True)
-class OcclusionConfig:
-    """Occlusion: the drop of the logit under a sliding square of the mean colour.
-
-    Attributes:
-        window: side of the square, pixels of the input. stride: pixels between two places of it.
-    """
-
-    window: int = 48
-    stride: int = 16
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.stride <= self.window <= 2**16:
-            raise ValueError("occlusion stride must be at least 1 and at most the window, that at most 65536")
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Where the methods read a network: dotted names of layers.
-
-    Attributes:
-        cam: the last layer with space: Grad-CAM, linear approximation, NormGrad.
-        excitation: where excitation backpropagation is read (MWP, cMWP).
-        contrast: where cMWP subtracts the signal of all other classes.
-        classifier: the layer whose weights change sign for the contrast.
-    """
-
-    cam: str | None = None
-    excitation: str | None = None
-    contrast: str | None = None
-    classifier: str | None = None
-
-
-@dataclass(frozen=True)
-class SaliencyConfig:
-    """Saliency methods compared on the same pairs.
-
-    Attributes:
-        methods: names from `workers.saliency.METHODS`. The center is pointed at in every run: naming it
-            changes nothing.
-        layers: None in a field = what the table says of the architecture.
-        maps: side of the stored map, cells, for the longer side of the input; 0 = store none.
-        fidelity: pixels per step of insertion and deletion (docs/fidelity.md); 0 = do not measure them.
-    """
-
-    methods: tuple[str, ...] = ("gradient", "grad_cam")
-    layers: Layers = Layers()
-    rise: RiseConfig = RiseConfig()
-    occlusion: OcclusionConfig = OcclusionConfig()
-    maps: int = 0
-    fidelity: int = 0
-
-    def __post_init__(self) -> None:
-        # Sorted: the order of names decides nothing, and must not tell two runs apart.
-        names = sorted(name for name in self.methods if name != "center")
-        object.__setattr__(self, "methods", tuple(names))
-        if not self.methods:
-            raise ValueError("methods must name one besides the center, which is in every run")
-        if len(set(self.methods)) != len(self.methods):
-            raise ValueError("methods must be named once each")
-        if self.maps < 0 or self.fidelity < 0:
-            raise ValueError("maps and fidelity must not be negative")
-
-
-@dataclass(frozen=True)
-class InversionConfig:
-    """Feature inversion (eq. 12); no number of it is the paper's, which names none (G11).
-
-    Attributes:
-        channels: the channel run, a location, whose pairs or channels are inverted at its layer.
-        subject: `pairs`, whose activations are inverted whole and under the mask of a*; or `channels`, each
-            of which is visualized by itself.
-        objective: of pairs, dot (eq. 12) or distance (thesis eq. 2.11). Channels know one, their mean.
-        per_class: channels visualized are the so many largest of any class, raw mean or class-specific.
-        parameterization: Fourier coefficients of decorrelated colours, or pixels.
-        steps: of Adam. lr: its rate.
-        jitter: the most by which a step moves the picture, pixels.
-        scale: the most by which it grows or shrinks, a fraction.
-        rotation: the most by which it turns, degrees.
-    """
-
-    channels: str = ""
-    subject: Literal["pairs", "channels"] = "pairs"
-    objective: Objective = "dot"
-    per_class: int = 1
-    parameterization: Parameterization = "fourier"
-    steps: int = 256
-    lr: float = 0.05
-    jitter: float = 8.0
-    scale: float = 0.1
-    rotation: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.per_class < 1:
-            raise ValueError("steps and per_class must be at least 1")
-        if self.lr <= 0 or self.jitter < 0 or self.scale < 0 or not 0 <= self.rotation <= 180:
-            raise ValueError("lr must be positive, jitter and scale not negative, rotation from 0 to 180")
-
-
-def spatial_preset(preset: Preset) -> SpatialConfig:
-    """All numbers of a preset.
-
-    Raises:
-        ValueError: there is no such preset.
-    """
-    if preset == "torchray":
-        return SpatialConfig()
-    if preset == "fast":
-        return SpatialConfig(
-            jitter="none",
-            schedule=Schedule(
-                100, 0.1, 0.9, 0.0, 300.0, "geometric", final=4450.0, hold=0.4, decay=0.05, optimizer="adam"
-            ),
-        )
-    if preset == "paper":
-        return SpatialConfig(
-            border="renormalize",
-            jitter="none",
-            # The profile in cells needs five cells to die out: cut earlier, the mask has edges.
-            mask=MaskConfig(sigma=35.0, kernel="paper"),
-            # The learning rate is not printed: this one moves as far per step as the reference
-            # implementation's 0.01 with dampening 0.9.
-            schedule=Schedule(1600, 0.001, 0.9, 0.0, 300.0, "doubling"),
-        )
-    raise ValueError(f"preset must be fast, torchray or paper, not {preset}")
-
-
-def default_counts(channels: int) -> tuple[int, ...]:
-    """The paper's 21 counts for 528 channels, in proportion for any other number."""
-    scaled = {max(1, round(count * channels / PAPER_CHANNELS)) for count in PAPER_COUNTS}
-    return tuple(sorted(scaled))
-
-
-def with_steps(schedule: Schedule, steps: int | None) -> Schedule:
-    """The schedule with another number of steps; None leaves it as it is."""
-    return schedule if steps is None else replace(schedule, steps=steps)
+    def sections(self) -> frozenset[str]:
+        """The studies' sections of settings that the run reads."""
+        return frozenset({self.method}) | self.study.reads(self.own)

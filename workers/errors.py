@@ -1,13 +1,19 @@
 """Errors of what a worker was given; apart, so that who only catches them need not import torch."""
 
+from extremal.storage.errors import UserError
 
-class ImageError(Exception):
+
+class ImageError(UserError):
     """An image that cannot be read or used; the message names the file and the cause."""
 
 
-class NetworkError(Exception):
+class NetworkError(UserError):
     """A network that cannot be built or filled; the message names it, the file and the way out."""
 
 
-class LayerError(Exception):
+class LayerError(UserError):
     """A layer at which the network cannot be cut; the message names layers that exist or the reason."""
+
+
+class DeviceError(UserError):
+    """A device that is none, or that this machine does not have."""

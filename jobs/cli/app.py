@@ -85,6 +85,14 @@ def main() -> None:
     app()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from extremal import __version__
+
+        typer.echo(f"extremal {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def logs(
     log_json: Annotated[
@@ -93,6 +101,9 @@ def logs(
             "--log-json",
             help="Events as lines of JSON in place of texts for people; a final error stays plain.",
         ),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Extremal perturbations and channel attribution over whole image datasets."""
@@ -117,12 +128,12 @@ def _console(stderr: bool = False) -> Console:
 @contextmanager
 def _explained() -> Iterator[None]:
     """Known errors become one message and an exit code; anything else is a bug and keeps its trace."""
-    from extremal.jobs.errors import INPUT_ERRORS
     from extremal.pipeline.errors import DriverError
+    from extremal.storage.errors import UserError
 
     try:
         yield
-    except INPUT_ERRORS as error:
+    except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except DriverError as error:
@@ -568,6 +579,7 @@ def explain(
     resize: Resize = None,
     crop: Crop = None,
     seed: Seed = None,
+    device: Device = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("explained"),
 ) -> None:
     """One image: masks as PNG overlays beside a plot of score against area."""
@@ -585,13 +597,12 @@ def explain(
         from extremal.jobs.options import assemble, numbers
         from extremal.pipeline.datasets.pairs import storable
         from extremal.pipeline.errors import ConfigError
-        from extremal.pipeline.prepare import network_arguments
 
         flags["spatial"]["areas"] = numbers(areas, float, "--areas")
         flags["channel"]["counts"] = numbers(counts, int, "--counts")
-        settings = assemble(config, preset, flags)
+        settings = assemble(config, preset, flags, device)
         try:
-            files = explain_image(image, network_arguments(settings), settings, out, _console(stderr=True))
+            files = explain_image(image, settings, out, device, _console(stderr=True))
         except OSError as error:
             raise ConfigError(f"Cannot write the pictures to {out}: {error}") from error
     for file in files:
@@ -635,16 +646,17 @@ def finetune(
 ) -> None:
     """Train a network to tell the classes of VOC or COCO, several in an image, and measure its mAP."""
     with _explained():
-        from extremal.jobs import finetune as training
+        from extremal.jobs.finetune import finetune as train
+        from extremal.pipeline.training.task import Task, configure, kept
 
         arguments = {"name": network, "weights": weights, "resize": resize, "crop": crop}
         settings = {"epochs": epochs, "batch": batch, "lr": lr, "freeze": freeze, "seed": seed}
-        config = training.configure(settings, precision, device)
-        task = training.Task(dataset, root, split, test_split, arguments, out, config, workers, device)
+        config = configure(settings, precision, device)
+        task = Task(dataset, root, split, test_split, arguments, out, config, workers, device)
         try:
-            training.finetune(task, _console(stderr=True))
+            train(task, _console(stderr=True))
         except KeyboardInterrupt:
-            typer.echo(f"\nstopped. {training.kept(task)}", err=True)
+            typer.echo(f"\nstopped. {kept(task)}", err=True)
             raise typer.Exit(INTERRUPTED) from None
     following = {"dataset": dataset, "root": root, "split": test_split, "network": network, "weights": out}
     flags = " ".join(f"--{name} {_shown(str(value))}" for name, value in following.items())

@@ -18,7 +18,8 @@ from extremal.jobs.report.thumbnails import Thumbnails
 from extremal.jobs.studies import StudyView
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
 from extremal.pipeline.aggregates.pointing import CENTER, HITS, MISSES, NO_GROUND_TRUTH, SKIPPED, Rule
-from extremal.pipeline.aggregates.scores import Scores, scores
+from extremal.pipeline.aggregates.shown import Scores
+from extremal.pipeline.scores import scores
 from extremal.storage import Run, RunError
 from extremal.storage.kinds import FAILURES, POINTS
 

@@ -23,7 +23,7 @@ STUDIES: Mapping[str, StudyView] = {
 
 def view_of(run: Run) -> StudyView:
     """How the rows of a run look."""
-    return STUDIES[run.kind.name]
+    return STUDIES[run.manifest.study]
 
 
 __all__ = ["STUDIES", "StudyView", "view_of"]

@@ -20,7 +20,7 @@ from extremal.jobs.studies.view import (
     tile,
 )
 from extremal.pipeline.stored_masks import cell_shape, draw_cells, mask_config
-from extremal.workers.config import MaskConfig
+from extremal.workers.extremal.settings import MaskConfig
 
 Size = tuple[int, int]
 

@@ -29,27 +29,13 @@ from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import diff
-from extremal.workers.config import RiseConfig, spatial_preset
+from extremal.workers.extremal.settings import spatial_preset
 from extremal.workers.networks.pointing_game import PREPROCESS
 from extremal.workers.saliency.layers import known_layers
+from extremal.workers.saliency.methods import CARDS, METHODS
 
 # Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
-TITLES = {
-    CENTER: "Center",
-    "gradient": "Gradient",
-    "deconvnet": "DeconvNet",
-    "guided": "Guided",
-    "mwp": "MWP",
-    "cmwp": "cMWP",
-    "rise": "RISE",
-    "grad_cam": "Grad-CAM",
-    "extremal": "Extremal",
-    "linear_approximation": "Linear approx.",
-    "norm_grad": "NormGrad",
-    "selective_norm_grad": "Sel. NormGrad",
-    "occlusion": "Occlusion",
-    "channel": "Channel",
-}
+TITLES = {CENTER: "Center"} | {card.name: card.title for card in CARDS}
 _DATASETS = {("voc", "2007:test"): "VOC07 test", ("coco", "val2014"): "COCO14 val"}
 # Images with a pair, of the whole set (protocol item 1).
 _WHOLE = {"voc": 4952, "coco": 40_137}
@@ -57,13 +43,7 @@ _WHOLE = {"voc": 4952, "coco": 40_137}
 # Areas of extremal perturbations in the pointing game (protocol item 17).
 _AREAS = {"voc": (0.025, 0.05, 0.1, 0.2), "coco": (0.018, 0.025, 0.05, 0.1)}
 
-# The settings in run.json that decide a method's map; of all others, those of the layers.
-_SETTINGS = {
-    "extremal": ("spatial",),
-    "channel": ("channel",),
-    "rise": ("saliency", "rise"),
-    "occlusion": ("saliency", "occlusion"),
-}
+# Of a method that has no card (any more): the section in run.json that decides its map.
 _LAYERS = ("saliency", "layers")
 
 _METRICS = ("class_mean", "pooled")
@@ -272,7 +252,7 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
 
 def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
     settings: Any = config
-    for key in _SETTINGS.get(method, _LAYERS):
+    for key in METHODS[method].section if method in METHODS else _LAYERS:
         settings = settings.get(key, {})
     return {"precision": config.get("precision"), method: settings}
 
@@ -304,8 +284,8 @@ def _has_papers_settings(run: Run, method: str) -> bool:
     expected: Any = asdict(known_layers(model.name))
     if method == "extremal":
         expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
-    elif method == "rise":
-        expected = asdict(RiseConfig())
+    elif (of := METHODS[method].settings if method in METHODS else None) is not None:
+        expected = asdict(of())
     wanted = json.loads(json.dumps({"precision": "float32", method: expected}))
     return bool(wanted == _settings(manifest.config, method))
 

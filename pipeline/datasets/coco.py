@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from extremal.pipeline.datasets.pairs import (
     Box,
     Dataset,
+    Layout,
     Pair,
     check_inside,
     is_difficult,
@@ -188,3 +189,6 @@ def _box(bbox: list[float]) -> Box:
         raise ValueError("a box of negative size")
     x0, y0 = math.floor(x), math.floor(y)
     return x0, y0, max(x0, math.ceil(x + w) - 1), max(y0, math.ceil(y + h) - 1)
+
+
+COCO_LAYOUT = Layout("coco", open_coco, whole_images=True)

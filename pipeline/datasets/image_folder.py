@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from extremal.pipeline.datasets.pairs import IMAGE_SUFFIXES, Dataset, Pair, is_image, storable
+from extremal.pipeline.datasets.pairs import IMAGE_SUFFIXES, Dataset, Layout, Pair, is_image, storable
 from extremal.pipeline.errors import DatasetError
 from extremal.storage.folder import Folder
 
@@ -37,3 +37,10 @@ def _image_paths(root: Folder) -> Iterator[str]:
     for folder, names in root.walk():
         for name in filter(is_image, names):
             yield storable(f"{folder}/{name}" if folder else name)
+
+
+def _open(folder: Folder, split: str | None, target: int | None = None) -> Dataset:
+    return open_folder(folder, target)
+
+
+FOLDER = Layout("folder", _open, settings=("target",), splits=False)

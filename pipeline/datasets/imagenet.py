@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from extremal.pipeline.datasets.pairs import (
     Dataset,
+    Layout,
     Pair,
     check_inside,
     is_image,
@@ -153,3 +154,6 @@ def _parse_plain(source: str, lines: Iterator[str]) -> Iterator[_Label]:
                 f"{source}, entry {number}: {line.strip()!r} is not a file and a label; {_LABELS_FIX}"
             )
         yield _Label(fields[0].strip(), fields[1], "")
+
+
+IMAGENET = Layout("imagenet", open_imagenet, settings=("labels",))

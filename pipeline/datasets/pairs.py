@@ -50,6 +50,27 @@ class Dataset:
     pairs: Callable[[], Iterator[Pair]]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the files of a dataset lie.
+
+    Attributes:
+        open: from a folder, the split and the settings below to the dataset; raises DatasetError.
+        settings: names of those that it takes.
+        splits: whether it has any.
+        whole_images: whether the network is shown whole images, whose objects may lie anywhere, as the
+            pointing protocol asks; such images have several labels.
+        drawn: it is made where it is opened, on this machine.
+    """
+
+    name: str
+    open: Callable[..., Dataset]
+    settings: tuple[str, ...] = ()
+    splits: bool = True
+    whole_images: bool = False
+    drawn: bool = False
+
+
 def unknown_pair(image_id: str, path: str, class_name: str = "") -> Pair:
     """A pair that cannot be explained but must stay visible: it becomes a row among the failures."""
     return Pair(image_id, path, class_id=-1, class_name=class_name, known=False)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from extremal.pipeline.datasets.pairs import Box, Dataset
+from extremal.pipeline.datasets.pairs import Box, Dataset, Layout
 from extremal.pipeline.datasets.voc import open_voc
 from extremal.pipeline.errors import DatasetError
-from extremal.storage.folder import open_root
+from extremal.storage.folder import Folder, open_root
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
@@ -155,3 +155,10 @@ def _write_numbers(parent: ElementTree.Element, name: str, numbers: dict[str, in
     element = ElementTree.SubElement(parent, name)
     for key, number in numbers.items():
         ElementTree.SubElement(element, key).text = str(number)
+
+
+def _open(folder: Folder, split: str | None, seed: int = 0) -> Dataset:
+    return open_shapes(Path(folder.root), split or "test", seed)
+
+
+SHAPES_LAYOUT = Layout("shapes", _open, settings=("seed",), whole_images=True, drawn=True)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from extremal.pipeline.datasets.pairs import (
     Box,
     Dataset,
+    Layout,
     Pair,
     check_inside,
     is_difficult,
@@ -193,3 +194,6 @@ def _object(element: ElementTree.Element) -> _Object:
 def _int(element: ElementTree.Element, path: str) -> int:
     # Some years write fractions of pixels, such as 45.7.
     return int(float(element.findtext(path, "")))
+
+
+VOC = Layout("voc", open_voc, settings=("difficult_list",), whole_images=True)

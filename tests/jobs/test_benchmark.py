@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 import extremal.jobs.several
 from extremal.jobs.benchmark import read_benchmark
 from extremal.jobs.cli.app import INTERRUPTED, app
-from extremal.pipeline.config import RunConfig
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError, DatasetError, DriverError
 from extremal.storage import Run
+from extremal.workers.config import RunConfig
 
 runner = CliRunner()
 EXAMPLE = Path(__file__).resolve().parents[2] / "benchmarks" / "table1.toml"

@@ -1,26 +1,39 @@
-"""The demo, as a newcomer runs it: it must show that the method works."""
+"""The demo, as a newcomer runs it, from the installed wheel: it must show that the method works."""
 
 import csv
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, check_accessible, launched, shown, watched
+from distributions import Installed, make_foreign_code
 
-EXTREMAL = [sys.executable, "-m", "extremal.jobs.cli"]
+PAIRS = 8
+
+
+def extremal(installed: Installed, folder: Path, *arguments: str) -> str:
+    """Run the installed command in a folder; what it prints."""
+    result = subprocess.run(
+        [installed.command, *arguments],
+        cwd=folder,
+        env=installed.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("demo") / "demo"
-    command = [*EXTREMAL, "demo", "--out", str(out), "--pairs", "16"]
-    environment = {**os.environ, "RAY_ADDRESS": "", "COLUMNS": "120"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "Then try" in result.stdout
-    return out
+def demo(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo wrote, in a folder whose user has `workers`, `jobs`, ... of their own.
+
+    Ray's workers have that folder first on their path.
+    """
+    folder = make_foreign_code(tmp_path_factory.mktemp("demo"))
+    assert "Then try" in extremal(installed, folder, "demo", "--pairs", str(PAIRS))
+    return folder / "extremal-demo"
 
 
 def test_extremal_masks_point_far_better_than_the_centre(demo: Path) -> None:
@@ -30,22 +43,21 @@ def test_extremal_masks_point_far_better_than_the_centre(demo: Path) -> None:
     assert pooled["extremal"] > pooled["center"] + 0.3
     with (demo / "channel" / "scores" / "classes.csv").open() as f:
         classes = list(csv.DictReader(f))
-    assert sum(int(row["n"]) for row in classes) == 16
+    assert sum(int(row["n"]) for row in classes) == PAIRS
     assert (demo / "overlays.png").stat().st_size > 10_000
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get install chromium)")
-def test_its_report_opens_filters_and_is_accessible(demo: Path) -> None:
-    runs = [str(demo / kind) for kind in ("spatial", "channel")]
-    command = [*EXTREMAL, "report", *runs, "--tolerance", "5", "--out", str(demo / "report")]
-    subprocess.run(command, check=True, capture_output=True)
+def test_its_report_opens_filters_and_is_accessible(demo: Path, installed: Installed) -> None:
+    runs = [f"extremal-demo/{kind}" for kind in ("spatial", "channel")]
+    extremal(installed, demo.parent, "report", *runs, "--tolerance", "5", "--out", str(demo / "report"))
     with launched() as browser, watched(browser, (demo / "report").as_uri()) as open_page:
         page = open_page("gallery.html")
-        assert shown(page) == list(range(16))
+        assert shown(page) == list(range(PAIRS))
         classes = page.locator("#filters [name=class]")
         classes.select_option(classes.locator("option", has_text="star").get_attribute("value"))
         stars = shown(page)
-        assert 0 < len(stars) < 16
+        assert 0 < len(stars) < PAIRS
         for name in (
             "index.html",
             "gallery.html",

@@ -19,6 +19,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from distributions import FLOORS, ROOT, Installed, checkout, make_foreign_code
 from processes import below
 from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
@@ -227,6 +228,33 @@ def test_code_travels_and_data_stays(tmp_path: Path) -> None:
     assert EXCLUDES[-1] == "/runs"
 
 
+def test_a_checkout_travels_with_its_links_resolved(installed: Installed, tmp_path: Path) -> None:
+    """`--working-dir .` of this project: the job runs the checkout's code, not that of its node."""
+    source = checkout(tmp_path / "checkout")
+    target, folder = tmp_path / "package.zip", tmp_path / "job"
+    excludes = read_runtime_env(None, source)["excludes"]
+    create_package(str(source), target, include_gitignore=True, excludes=excludes)
+    with ZipFile(target) as package:
+        package.extractall(folder)  # as Ray does, into the job's current folder
+    modules = ("extremal.jobs.run", "extremal.pipeline.prepare", "extremal.workers.shard.worker")
+    code = f"import {', '.join(modules)}\n" + "\n".join(f"print({name}.__file__)" for name in modules)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=installed.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [Path(line) for line in done.stdout.split()] == [
+        folder / f"{name.replace('.', '/')}.py" for name in modules
+    ]
+    data = {path.relative_to(ROOT) for floor in FLOORS for path in (ROOT / floor).glob("**/data/*")}
+    assert data
+    assert all((folder / "extremal" / path).is_file() for path in data)
+
+
 # ---- messages -------------------------------------------------------------------------------------
 
 
@@ -365,8 +393,8 @@ PAIRS, SHARDS = 12, 6
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[str]:
-    """Address of the dashboard of a Ray of our own; it ends with the test, and nothing else does."""
+def head(installed: Installed, tmp_path: Path) -> Iterator[str]:
+    """Address of the dashboard of a Ray of our own, whose nodes have the wheel; it ends with the test."""
     ports = iter(free_ports(6))
     dashboard = next(ports)
     names = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port")
@@ -375,11 +403,9 @@ def head(tmp_path: Path) -> Iterator[str]:
     options += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
     binaries = Path(sys.executable).parent
     environment = {
-        **os.environ,
+        **installed.environment,
         "PATH": f"{binaries}:{os.environ['PATH']}",  # of `python` in the job
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "OMP_NUM_THREADS": "1",
-        "RAY_ADDRESS": "",
     }
     # Sockets lie in its folder, and their paths must be short.
     with (
@@ -441,9 +467,10 @@ def wait_until(condition: Callable[[], bool], over: threading.Event) -> None:
 @pytest.mark.filterwarnings("ignore:ssl=None")  # Ray's
 @pytest.mark.usefixtures("no_address")
 def test_a_stopped_job_is_resumed_by_the_same_command(head: str, tmp_path: Path) -> None:
+    """From a working directory that holds the user's own `pipeline`, `jobs`, ..., which nobody imports."""
     make_shapes(tmp_path / "shapes", train=1, test=PAIRS // 2)
     code, out = tmp_path / "code", tmp_path / "results" / "my run"
-    code.mkdir()
+    make_foreign_code(code)
     (code / "run.toml").write_text(
         f"batch = 2\nshard_size = 2\n[dataset]\nname = 'shapes'\nroot = '{tmp_path / 'shapes'}'\n"
         "split = 'test'\n[network]\nname = 'shapes_cnn'\nweights = 'random'\nresize = 64\n"

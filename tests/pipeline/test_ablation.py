@@ -467,7 +467,7 @@ def test_mistakes_get_one_message(runs: dict[str, Run], tmp_path: Path, monkeypa
         ([runs["spatial"].uri], "needs a channel run"),
         ([channel.uri, "--k", "128"], "has 128 channels"),
         ([channel.uri, "--device", "cuda"], "no GPU"),
-        ([channel.uri, "--device", "abacus"], "cpu or cuda"),
+        ([channel.uri, "--device", "abacus"], "cpu, cuda or cuda:N"),
         ([channel.uri, "--weights", str(weights)], "other weights"),
         ([channel.uri, "--root", "/nowhere"], "/nowhere"),
     ]
@@ -494,4 +494,4 @@ def test_classes_adds_the_similarity(runs: dict[str, Run]) -> None:
     assert (folder / "similarity.csv").is_file()
     with Image.open(folder / "similarity.png") as picture:
         assert min(picture.size) > 300
-    assert json.loads((Path(run.root) / "run.json").read_text())["kind"] == "channel"
+    assert json.loads((Path(run.root) / "run.json").read_text())["study"] == "channel"

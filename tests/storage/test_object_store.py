@@ -25,7 +25,7 @@ from extremal.jobs.cli.app import app
 from extremal.jobs.options import assemble
 from extremal.pipeline.aggregates.comparison import compare, make_columns
 from extremal.pipeline.aggregates.pointing import Rule, pointing
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees, stored_tree
 from extremal.pipeline.datasets.imagenet import imagenet_wnids
 from extremal.pipeline.datasets.open import open_dataset
 from extremal.pipeline.datasets.shapes import make_shapes
@@ -36,6 +36,7 @@ from extremal.storage.files import open_filesystem
 from extremal.storage.folder import FileFault, open_root
 from extremal.storage.scores import write_scores
 from extremal.storage.verify import verify
+from extremal.workers.config import RunConfig
 from extremal.workers.shard.worker import Worker
 
 KEY, SECRET = "AKIDEXAMPLE", "s3cr3t/with+signs"
@@ -276,7 +277,7 @@ def test_labels_may_lie_elsewhere(s3: At, trees: Path) -> None:
     assert list(open_dataset("imagenet", root, labels=labels).pairs()) == list(
         open_dataset("imagenet", root).pairs()
     )
-    identity = settings_of("imagenet", root, labels=labels).identity()
+    identity = stored_tree(settings_of("imagenet", root, labels=labels))
     assert identity["dataset"]["labels"] == "labels.csv"
     with pytest.raises(DatasetError, match=r"cannot read s3://\*\*\*@bucket/none\.csv\?.*no such file"):
         open_dataset("imagenet", root, labels=s3("none.csv"))

@@ -1,10 +1,41 @@
-"""The ranking area loss (section 3.3), by selection instead of sorting."""
+"""The ranked area penalty (section 3.3), by selection instead of sorting."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from extremal.workers.extremal.problems import Problem, Rows
+
+
+class RankedArea:
+    """The area term of an objective's masks, each with as many ones as its problem's size asks for."""
+
+    def __init__(self, ones: Callable[[float], int]) -> None:
+        """
+        Args:
+            ones: how many ones a mask of a size has.
+        """
+        self._ones = ones
+        self._problems: tuple[Problem, ...] = ()
+        self._kept: tuple[int, ...] = ()
+
+    def __call__(self, masks: Tensor, rows: Rows) -> Tensor:
+        """(N,P) masks of the rows -> (N,), differentiable; see `area_term`."""
+        if rows.problems is not self._problems:  # counted once, not in every iteration
+            self._problems, self._kept = rows.problems, self.ones(rows)
+        return area_term(masks, self._kept)
+
+    def ones(self, rows: Rows) -> tuple[int, ...]:
+        """How many ones each row's mask should have."""
+        return tuple(self._ones(problem.size) for problem in rows.problems)
+
+
+def ones_of_area(area: float, values: int) -> int:
+    """How many of a mask's values are ones where it keeps the fraction `area`."""
+    return values - int(values * (1 - area))
 
 
 class _AreaTerm(torch.autograd.Function):
@@ -67,10 +98,15 @@ def _on_device(kept: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def area_term(masks: Tensor, kept: tuple[int, ...]) -> Tensor:
-    """Mean squared difference between the sorted mask and k ones after zeros.
+    r"""Mean squared difference between the sorted mask and k ones after zeros (section 3.3).
 
-    ||vecsort(m) - r||^2 / P = (||m||^2 - 2 * (sum of the k largest) + k) / P. Values tied at the k-th
-    place share the gradient equally.
+    ```math
+    R(m) = \frac{1}{P} \| \operatorname{vecsort}(m) - r \|^2
+         = \frac{1}{P} \left( \|m\|^2 - 2 S_k(m) + k \right)
+    ```
+
+    where $`r`$ is $`P - k`$ zeros and then $`k`$ ones, and $`S_k`$ the sum of the $`k`$ largest values.
+    Values tied at the k-th place share the gradient equally.
 
     Args:
         masks: (N,P) in [0,1].

@@ -5,20 +5,30 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict, Unpack
 
-from extremal.workers.config import ChannelConfig, default_counts, with_steps
-from extremal.workers.extremal.engine import (
-    Problem,
-    Rows,
-    alone,
-    first_reaching,
-    maximize,
-    tabulate,
-    trace_steps,
-)
+from extremal.workers.extremal.a_star import first_reaching
+from extremal.workers.extremal.area import RankedArea
+from extremal.workers.extremal.engine import maximize
+from extremal.workers.extremal.problems import Problem, Rows, alone, tabulate, trace_steps
+from extremal.workers.extremal.settings import ChannelConfig, default_counts, with_steps
 from extremal.workers.extremal.spatial import check_pairs, pick
 from extremal.workers.networks.cut import Activation, Split, split_network
 from extremal.workers.networks.network import Network, frozen
+
+
+class ChannelComputing(TypedDict, total=False):
+    """How the masks are computed.
+
+    Attributes:
+        split: the network already split at the layer.
+        slots: most masks at once; None = `fitting_slots`.
+        image: (B,) the image of each target, where several targets share one; None = one image each.
+    """
+
+    split: Split | None
+    slots: int | None
+    image: Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,24 @@ def channel_attribution(
     *,
     steps: int | None = None,
     config: ChannelConfig | None = None,
-    split: Split | None = None,
-    slots: int | None = None,
-    image: Sequence[int] | None = None,
+    **computing: Unpack[ChannelComputing],
 ) -> ChannelResult:
-    """Channel masks of a batch (eqs. 9-11), batched over images and counts together.
+    r"""Channel masks of a batch, batched over images and counts together.
 
-    The layers up to `layer` run once per image; only those after it run in the loop.
+    Fong, Patrick and Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks",
+    ICCV 2019, eqs. 9 to 11: of every count $`k`$, the mask over a layer's channels with the best score, the
+    smallest count that reaches the full score, and the activations it keeps as a map,
+
+    ```math
+    m_k = \underset{m}{\operatorname{argmax}} \Phi(m \otimes \phi(x)) - \lambda R_k(m)
+    \qquad
+    a^* = \min \{ k : \Phi(m_k \otimes \phi(x)) \ge \tau \Phi(x) \}
+    \qquad
+    s = \sum_c m_{a^*,c} \phi_c(x)
+    ```
+
+    where $`\phi`$ is the network up to the layer and $`R_k`$ the ranked `area_term`. The layers up to
+    `layer` run once per image; only those after it run in the loop. See docs/mathematics.md.
 
     Args:
         network: from `load_network`, or any module that maps (B,3,H,W) to logits.
@@ -89,13 +110,27 @@ def channel_attribution(
         counts: ascending numbers of channels; None = the paper's 21, scaled to the layer.
         steps: iterations; None = 300.
         config: replaces layer, counts and steps.
-        split: the network already split at the layer.
-        slots: most masks at once; None = `fitting_slots`.
-        image: (B,) the image of each target, where several targets share one; None = one image each.
+        **computing: `split`, `slots`, `image`; see `ChannelComputing`.
 
     Raises:
         LayerError: the network has no such layer, or cannot be split there.
         ValueError: shapes do not fit, or a number is out of range.
+
+    Example:
+        The class score is the second of three channels, so the mask keeps that one:
+
+        >>> class Second(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.colours = torch.nn.Identity()
+        ...     def forward(self, x):
+        ...         return 10 * self.colours(x).mean((2, 3))[:, 1:2]
+        >>> image, target = torch.ones(1, 3, 8, 8), torch.tensor([0])
+        >>> result = channel_attribution(Second(), image, target, "colours", [1])
+        >>> result.masks[0, 0].round()
+        tensor([0., 1., 0.])
+        >>> float(result.a_star)
+        1.0
     """
     config = config or ChannelConfig()
     if layer is not None:
@@ -103,6 +138,19 @@ def channel_attribution(
     if counts is not None:
         config = replace(config, counts=tuple(counts))
     config = replace(config, schedule=with_steps(config.schedule, steps))
+    return _attribute(network, images, targets, config, **computing)
+
+
+def _attribute(
+    network: Network | nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    config: ChannelConfig,
+    *,
+    split: Split | None = None,
+    slots: int | None = None,
+    image: Sequence[int] | None = None,
+) -> ChannelResult:
     index = check_pairs(images, targets, image)
     with frozen(network) as net:
         height, width = images.shape[-2:]
@@ -126,12 +174,18 @@ class ChannelObjective:
         self.dim = split.channel_dim(value)
         self.channels = value.shape[self.dim]
 
-    def start(self) -> Tensor:
+        self.area = RankedArea(int)
+
+    def start(self, problem: Problem) -> Tensor:
+        return self.everything()
+
+    def everything(self) -> Tensor:
+        """(K) the mask that keeps all channels."""
         # Masks and their optimization stay float32 whatever the network's precision.
         return self.activation.value.new_ones(self.channels, dtype=torch.float32)
 
-    def ones(self, size: float) -> int:
-        return int(size)
+    def project(self, params: Tensor, rows: Rows) -> None:
+        params.clamp_(0, 1)
 
     def logits(self, masks: Tensor, items: Tensor) -> Tensor:
         """(N,K) masks of the pairs `items` (N,) -> (N,C) logits."""
@@ -146,10 +200,10 @@ class ChannelObjective:
         return pick(self.logits(masks, items), self.targets[items])
 
     def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        return self.score(params, rows.items), params
+        return self.score(params, rows.items), self.area(params, rows)
 
     def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
-        counts = torch.tensor([self.ones(problem.size) for problem in rows.problems], device=params.device)
+        counts = torch.tensor(self.area.ones(rows), device=params.device)
         return {"scores_binary": self.score(keep_largest(params, counts), rows.items)}
 
 
@@ -162,7 +216,7 @@ def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) 
     solutions, slots = maximize(chains, objective, config.schedule, slots)
     with torch.no_grad():
         everyone = torch.arange(len(targets), device=targets.device)
-        ones = objective.start().expand(len(targets), -1)
+        ones = objective.everything().expand(len(targets), -1)
         full, nothing = objective.score(ones, everyone), objective.score(0 * ones, everyone)
     table = tabulate(solutions, len(targets), counts)
     scores_binary = table["scores_binary"]
@@ -179,7 +233,7 @@ def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) 
         score_full=full,
         score_perturbed=nothing,
         areas=masks.sum(-1),
-        area_term=table["area_term"],
+        area_term=table["penalty"],
         binarity=torch.minimum(masks, 1 - masks).mean(-1),
         energy=table["energy"],
         energy_steps=trace_steps(config.schedule.steps),

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from extremal.workers.config import Kernel, MaskConfig
+from extremal.workers.extremal.settings import Kernel, MaskConfig
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.workers.config import MaskConfig
 from extremal.workers.extremal.kernel import neighbourhood, tap_weights
+from extremal.workers.extremal.settings import MaskConfig
 from extremal.workers.extremal.smooth_max import Taps, make_taps, smooth_max
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.workers.config import SpatialConfig
+from extremal.workers.extremal.settings import SpatialConfig
 
 Border = Literal["zero", "renormalize"]
 

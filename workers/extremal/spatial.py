@@ -2,26 +2,45 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict, Unpack
 
-from extremal.workers.config import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
-from extremal.workers.extremal.engine import (
+from extremal.workers.extremal.a_star import threshold
+from extremal.workers.extremal.area import RankedArea, ones_of_area
+from extremal.workers.extremal.engine import maximize
+from extremal.workers.extremal.masks import mask_family
+from extremal.workers.extremal.perturbation import perturb, pyramid
+from extremal.workers.extremal.problems import (
     Chain,
     Problem,
     Rows,
     Solution,
     alone,
-    maximize,
     tabulate,
-    threshold,
     trace_steps,
 )
-from extremal.workers.extremal.masks import mask_family
-from extremal.workers.extremal.perturbation import perturb, pyramid
+from extremal.workers.extremal.settings import Game, Jitter, Preset, SpatialConfig, spatial_preset, with_steps
 from extremal.workers.networks.network import Network, frozen
+
+
+class SpatialNumbers(TypedDict, total=False):
+    """Numbers that are given one by one.
+
+    Attributes:
+        areas: ascending fractions of the mask to keep; None = the preset's.
+        game: preserve, delete or hybrid; None = the preset's (preserve).
+        preset: fast, torchray or paper: all other numbers.
+        steps: iterations; None = the preset's 100, 800 or 1600.
+    """
+
+    areas: Sequence[float] | None
+    game: Game | None
+    preset: Preset
+    steps: int | None
 
 
 @dataclass(frozen=True)
@@ -68,39 +87,56 @@ def extremal_perturbation(
     images: Tensor,
     targets: Tensor,
     *,
-    areas: Sequence[float] | None = None,
-    game: Game | None = None,
-    preset: Preset = "fast",
-    steps: int | None = None,
     seed: int | Sequence[int] = 0,
     config: SpatialConfig | None = None,
     slots: int | None = None,
     image: Sequence[int] | None = None,
+    **numbers: Unpack[SpatialNumbers],
 ) -> SpatialResult:
-    """Extremal perturbations of a batch (eqs. 2-4), batched over images and areas together.
+    r"""Extremal perturbations of a batch, batched over images and areas together.
+
+    Fong, Patrick and Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks",
+    ICCV 2019, eqs. 2 to 4: of every area $`a`$, the smooth mask with the best score, its area asked for by
+    a penalty,
+
+    ```math
+    m_a = \underset{m \in \mathcal{M}}{\operatorname{argmax}} \Phi(m \otimes x) - \lambda R_a(m)
+    \qquad
+    a^* = \min \{ a : \Phi(m_a \otimes x) \ge \tau \Phi(x) \}
+    ```
+
+    where $`\Phi`$ is the target's logit, $`m \otimes x`$ the image perturbed where the mask is low, and
+    $`R_a`$ the ranked `area_term`. See docs/mathematics.md.
 
     Args:
         network: from `load_network`, or any module that maps (B,3,H,W) to logits.
         images: (B,3,H,W) float, preprocessed for the network.
         targets: (B,) class indices, one per pair.
-        areas: ascending fractions of the mask to keep; None = the preset's.
-        game: preserve, delete or hybrid; None = the preset's (preserve).
-        preset: fast, torchray or paper: all other numbers.
-        steps: iterations; None = the preset's 100, 800 or 1600.
         seed: of the random jitter, one for all pairs or one per pair. Presets draw nothing at random.
-        config: replaces preset, areas, game and steps.
+        config: every number; replaces the preset.
         slots: most masks at once; None = `fitting_slots`.
         image: (B,) the image of each target, where several targets share one; None = one image each.
+        **numbers: `areas`, `game`, `preset`, `steps`; see `SpatialNumbers`.
 
     Raises:
         ValueError: shapes do not fit, or a number is out of range.
+
+    Example:
+        The class score is the contrast of the left half, which blurring takes away, so the mask lies there:
+
+        >>> class Left(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return 100 * x[..., :32].abs().mean((1, 2, 3))[:, None]
+        >>> checks = (torch.arange(64) + torch.arange(64)[:, None]) % 2 * 2.0 - 1
+        >>> image, target = checks.expand(1, 3, 64, 64), torch.tensor([0])
+        >>> result = extremal_perturbation(Left(), image, target, areas=[0.1], steps=30)
+        >>> result.masks.shape
+        torch.Size([1, 1, 64, 64])
+        >>> left, right = result.masks[0, 0].chunk(2, dim=1)
+        >>> bool(left.mean() > 4 * right.mean())
+        True
     """
-    config = config or spatial_preset(preset)
-    if areas is not None:
-        config = replace(config, areas=tuple(areas))
-    if game is not None:
-        config = replace(config, game=game)
-    config = replace(config, schedule=with_steps(config.schedule, steps))
+    config = _chosen(config, **numbers)
     index = check_pairs(images, targets, image)
     with frozen(network) as net:
         flips = _flips(config, len(targets), seed)
@@ -109,6 +145,22 @@ def extremal_perturbation(
             net, images.to(device), index.to(device), targets.to(device), flips, config
         )
         return _run(objective, slots)
+
+
+def _chosen(
+    config: SpatialConfig | None,
+    *,
+    areas: Sequence[float] | None = None,
+    game: Game | None = None,
+    preset: Preset = "fast",
+    steps: int | None = None,
+) -> SpatialConfig:
+    config = config or spatial_preset(preset)
+    if areas is not None:
+        config = replace(config, areas=tuple(areas))
+    if game is not None:
+        config = replace(config, game=game)
+    return replace(config, schedule=with_steps(config.schedule, steps))
 
 
 def check_pairs(images: Tensor, targets: Tensor, image: Sequence[int] | None) -> Tensor:
@@ -152,13 +204,13 @@ class SpatialObjective:
         self.image, self.targets = image, targets
         self._flips = flips
         self._device_flips = torch.from_numpy(flips).to(images.device)
-        self._pixels = int(np.prod(self.family.padded_shape))
+        self.area = RankedArea(partial(ones_of_area, values=int(np.prod(self.family.padded_shape))))
 
-    def start(self) -> Tensor:
+    def start(self, problem: Problem) -> Tensor:
         return self.levels.new_ones(self.family.param_shape)
 
-    def ones(self, size: float) -> int:
-        return self._pixels - int(self._pixels * (1 - size))
+    def project(self, params: Tensor, rows: Rows) -> None:
+        params.clamp_(0, 1)
 
     def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         padded = self.family.draw(params)
@@ -168,7 +220,7 @@ class SpatialObjective:
             reward = reward + self.score(masks, rows)
         if self.config.game != "preserve":
             reward = reward - self.score(1 - masks, rows)
-        return reward, padded.flatten(1)
+        return reward, self.area(padded.flatten(1), rows)
 
     def score(self, masks: Tensor, rows: Rows, jitter: bool = True) -> Tensor:
         """(N,H,W) masks -> (N,) logits of their pairs' targets."""
@@ -220,7 +272,7 @@ def _run(objective: SpatialObjective, slots: int | None) -> SpatialResult:
         score_full=full,
         score_perturbed=nothing,
         areas=masks.mean((-2, -1)),
-        area_term=table["area_term"],
+        area_term=table["penalty"],
         binarity=torch.minimum(masks, 1 - masks).mean((-2, -1)),
         energy=table["energy"],
         energy_steps=trace_steps(config.schedule.steps),

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.workers.config import InversionConfig, Objective
 from extremal.workers.errors import LayerError
-from extremal.workers.extremal.engine import trace_steps
+from extremal.workers.extremal.problems import trace_steps
 from extremal.workers.heartbeat import PULSE
 from extremal.workers.inversion.parameterization import draw_shakes, generators, noise, picture, shake
+from extremal.workers.inversion.settings import InversionConfig, Objective
 from extremal.workers.networks.backward_rules import Rules, relu_call
 from extremal.workers.networks.cut import Split
 from extremal.workers.networks.network import Network
@@ -54,16 +54,22 @@ def invert(
     size: tuple[int, int] | None = None,
     slots: int | None = None,
 ) -> InversionResult:
-    """Pictures with the wanted activations, by gradient ascent (Adam) from noise, batched over targets.
+    r"""Pictures with the wanted activations, by gradient ascent (Adam) from noise, batched over targets.
 
-    With t a target and phi the layer, the objective is, by `config.objective`,
+    Fong, Patrick and Vedaldi, ICCV 2019, eq. 12; Mahendran and Vedaldi, "Understanding Deep Image
+    Representations by Inverting Them", CVPR 2015. With $`t`$ a target, such as $`m \otimes \phi(x)`$, and
+    $`\phi`$ the layer, the objective is, by `config.objective`, `dot` (eq. 12) or `distance` (thesis eq.
+    2.11, without its regularizers):
 
-        dot        <t, phi(I)> / ||t||^2               eq. 12, where t = m (x) phi(x)
-        distance   -||phi(I) - t||^2 / ||t||^2         thesis eq. 2.11, without its regularizers
+    ```math
+    \frac{\langle t, \phi(I) \rangle}{\|t\|^2}
+    \qquad
+    -\frac{\|\phi(I) - t\|^2}{\|t\|^2}
+    ```
 
-    Division by ||t||^2, a constant, moves no maximum; with it the objective does not depend on the layer's
-    scale. Of the regularizers, which the paper does not name (G11), the parameterization and the shaking
-    of the picture at every step take the place.
+    Division by $`\|t\|^2`$, a constant, moves no maximum; with it the objective does not depend on the
+    layer's scale. Of the regularizers, which the paper does not name (G11), the parameterization and the
+    shaking of the picture at every step take the place.
 
     Args:
         network: gives the normalisation of the pictures; they are neither resized nor cropped.
@@ -88,12 +94,12 @@ def invert(
     chunks = [slice(i, i + count) for i in range(0, len(targets), count)]
     parts = [_ascend(network, split, targets[at], seeds[at], config, size) for at in chunks]
     pictures, trace = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    found = torch.cat([activations(network, split, pictures[at]) for at in chunks])
+    reached = torch.cat([activations(network, split, pictures[at]) for at in chunks])
     return InversionResult(
         pictures=pictures,
-        activations=found,
-        cosine=cosine(found, targets),
-        energy=energy(found, split),
+        activations=reached,
+        cosine=cosine(reached, targets),
+        energy=energy(reached, split),
         trace_steps=trace_steps(config.steps),
         trace=trace,
     )

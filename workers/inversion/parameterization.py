@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from extremal.workers.config import InversionConfig, Parameterization
+from extremal.workers.inversion.settings import InversionConfig, Parameterization
 
 NOISE = 0.01  # standard deviation of the parameters at the start: an almost grey picture
 # Brightness of Fourier pictures for one unit of the parameters, so that lr suits both parameterizations.

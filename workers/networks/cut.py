@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
-from extremal.workers.config import Precision
 from extremal.workers.errors import LayerError
 from extremal.workers.networks.network import Network, computed, pool_logits
+from extremal.workers.networks.precision import Precision
 
 # Images of the trial at construction, and repeats of each. A mistaken cut changes logits grossly; reduced
 # float32 precision on GPUs (TF32) changes them by up to about this fraction of the largest.

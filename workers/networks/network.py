@@ -1,6 +1,5 @@
 """Networks by name, ready for use: module, preprocessing, class names."""
 
-import copy
 import importlib
 import logging
 import os
@@ -16,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from extremal.workers.config import Precision
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.classifier import fit_head
 from extremal.workers.networks.pointing_game import FullyConvolutional
-from extremal.workers.networks.randomize import cascade, randomize
+from extremal.workers.networks.precision import Precision
 from extremal.workers.networks.weights import fill, fingerprint, read_state_dict
 from extremal.workers.networks.zoo import IMAGENET, RANDOM, Known, load_known, seeded
 
@@ -92,10 +90,6 @@ class Network:
         """The network before its weights were randomized; itself if they were not."""
         return self if self.plain is None else replace(self.plain, precision=self.precision)
 
-    def weight_layers(self) -> tuple[str, ...]:
-        """Names of the convolutions and linear layers, from the output to the input; see `cascade`."""
-        return tuple(_cascade(self))
-
     def to(self, device: torch.device | str) -> "Network":
         """The network on another device; as with nn.Module.to, the module itself moves.
 
@@ -117,8 +111,6 @@ def load_network(
     crop: int | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
-    randomized: int = 0,
-    randomize_seed: int = 0,
 ) -> Network:
     """A network ready for use, on the CPU.
 
@@ -134,53 +126,21 @@ def load_network(
         resize, crop, mean, std: replace the preprocessing that belongs to the weights; None keeps it, and
             a crop of 0 means the whole image,
             its short side as long as the crop would be.
-        randomized: so many weight layers, counted from the output, are re-initialised after the weights are
-            in (`extremal.workers.networks.randomize`), by draws of `randomize_seed`.
 
     Raises:
-        NetworkError: unknown name, weights that cannot be had, read, fitted or randomized, impossible
-            preprocessing.
+        NetworkError: unknown name, weights that cannot be had, read or fitted, impossible preprocessing.
     """
     known = _from_function(name, weights) if ":" in name else load_known(name, weights)
     preprocess = _adjusted(name, known.preprocess, resize=resize, crop=crop, mean=mean, std=std)
     try:
         module = known.module.eval().requires_grad_(False)
-        network = Network(name, module, preprocess, known.classes, fingerprint(module))
+        return Network(name, module, preprocess, known.classes, fingerprint(module))
     except Exception as error:  # modules of the user's own: without weights yet, on no device, compiled
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise NetworkError(
             f"{name}: its weights cannot be frozen and read ({cause}); "
             "return a plain nn.Module in float32 with all its weights in it"
         ) from error
-    return _randomized(network, randomized, randomize_seed) if randomized else network
-
-
-def _randomized(network: Network, depth: int, seed: int) -> Network:
-    """The network with a copy of its module whose last layers are re-initialised.
-
-    Raises:
-        NetworkError: it has fewer layers, weights that cannot be re-initialised, or cannot be copied.
-    """
-    try:
-        module = copy.deepcopy(network.module)
-    except Exception as error:  # whatever a module of the user's own does not like of it
-        raise NetworkError(f"{network.name} cannot be copied to be randomized: {error}") from error
-    layers = _cascade(network)
-    try:
-        randomize(module, layers, depth, seed)
-    except NetworkError as error:
-        raise NetworkError(f"{network.name}: {error}") from None
-    names = tuple(layers)[:depth]
-    return replace(network, module=module, fingerprint=fingerprint(module), randomized=names, plain=network)
-
-
-def _cascade(network: Network) -> dict[str, list[str]]:
-    _ = network.outputs  # a network that fails on an image of its own size says so better than `cascade`
-    x = torch.zeros(1, 3, network.side, network.side, device=network.device)
-    try:
-        return cascade(network.module, x)
-    except NetworkError as error:
-        raise NetworkError(f"{network.name}: {error}") from None
 
 
 def _adjusted(name: str, preprocess: Preprocess, **wanted: Any) -> Preprocess:

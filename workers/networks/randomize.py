@@ -1,19 +1,56 @@
 """Cascading randomization of a network's weights, for the sanity check (seeds EP-11, NG-8, 2.6)."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from extremal.workers.errors import NetworkError
+from extremal.workers.networks.network import Network
+from extremal.workers.networks.weights import fingerprint
 
 log = logging.getLogger(__name__)
 
 # Name of a weight layer -> names of the modules that are re-initialised with it, itself among them.
 Cascade = dict[str, list[str]]
+
+
+def randomized_network(network: Network, depth: int, seed: int) -> Network:
+    """The network with a copy of its module whose last layers are re-initialised; see `randomize`.
+
+    Raises:
+        NetworkError: it has fewer layers, weights that cannot be re-initialised, or cannot be copied.
+    """
+    try:
+        module = copy.deepcopy(network.module)
+    except Exception as error:  # whatever a module of the user's own does not like of it
+        raise NetworkError(f"{network.name} cannot be copied to be randomized: {error}") from error
+    layers = _cascade(network)
+    try:
+        randomize(module, layers, depth, seed)
+    except NetworkError as error:
+        raise NetworkError(f"{network.name}: {error}") from None
+    names = tuple(layers)[:depth]
+    return replace(network, module=module, fingerprint=fingerprint(module), randomized=names, plain=network)
+
+
+def weight_layers(network: Network) -> tuple[str, ...]:
+    """Names of a network's convolutions and linear layers, from the output to the input; see `cascade`."""
+    return tuple(_cascade(network))
+
+
+def _cascade(network: Network) -> Cascade:
+    _ = network.outputs  # a network that fails on an image of its own size says so better than `cascade`
+    x = torch.zeros(1, 3, network.side, network.side, device=network.device)
+    try:
+        return cascade(network.module, x)
+    except NetworkError as error:
+        raise NetworkError(f"{network.name}: {error}") from None
 
 
 def cascade(module: nn.Module, x: Tensor) -> Cascade:

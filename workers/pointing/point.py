@@ -1,38 +1,16 @@
 """From a saliency map to a point in the original image (pointing game, protocol items 17 and 18)."""
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.workers.extremal.perturbation import gaussian_kernel
+from extremal.workers.pointing.smooth import UNSMOOTHED, Smooth
 
 Region = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Smooth:
-    """A Gaussian blur of a map drawn on the original image.
-
-    Attributes:
-        fraction: standard deviation as a fraction of the image's `side`.
-        border: what lies beyond the image: `zero`, or its outermost pixels, `replicate`d.
-    """
-
-    fraction: float = 0.0
-    side: Literal["short", "long"] = "short"
-    border: Literal["zero", "replicate"] = "zero"
-
-    def sigma(self, width: int, height: int) -> float:
-        """Standard deviation in pixels."""
-        return self.fraction * (min(width, height) if self.side == "short" else max(width, height))
-
-
-UNSMOOTHED = Smooth()
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,7 @@ from extremal.workers.errors import LayerError
 from extremal.workers.networks.backward_rules import Rules, relu_call
 from extremal.workers.saliency.batch import Batch, Maps, Method
 from extremal.workers.saliency.gradients import check_map
-from extremal.workers.saliency.recorded_pass import ACTIVATIONS, Trace, read, record, trial, wide
+from extremal.workers.saliency.recorded_pass import ACTIVATIONS, Recording, Trace, read, trial, wide
 
 # Units excited by less give nothing on: the quotient would overflow.
 TINY = 1e-20
@@ -209,12 +209,28 @@ class _Pass(torch.autograd.Function):
 
 
 def marginal(trace: Trace, layer: str) -> Tensor:
-    """MWP, (N,h,w): the share p of each position of a layer, summed over channels (CMP-5)."""
+    r"""MWP, (N,h,w): the share p of each position of a layer, summed over channels (CMP-5).
+
+    Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016:
+
+    ```math
+    s_u = \sum_c p_{cu}
+    \qquad
+    p_\text{in} = x^+ \odot W_+^\top \left( p \oslash W_+ x^+ \right)
+    ```
+    """
     return trace.back(layer, "excitation").sum(1)
 
 
 def contrastive(trace: Trace, contrast: str, layer: str) -> Tensor:
-    """cMWP, (N,h,w): MWP less what it would be with negated classifier weights, at least zero (CMP-6).
+    r"""cMWP, (N,h,w): MWP less what it would be with negated classifier weights, at least zero (CMP-6).
+
+    Zhang et al., ECCV 2016. With the signals $`p`$ and $`\bar p`$ of the class and its dual at the contrast
+    layer, and the linear way $`E`$ from there down to the other layer,
+
+    ```math
+    s_u = \max\left(0, \sum_c E(p - \bar p)_{cu} \right)
+    ```
 
     The two are subtracted at the contrast layer, and the difference goes on down with its signs: just below
     a linear classifier the two have no unit in common, and clamped there, nothing of the contrast would be
@@ -224,26 +240,27 @@ def contrastive(trace: Trace, contrast: str, layer: str) -> Tensor:
     return trace.send(contrast, signal, layer, "excitation").sum(1).clamp(min=0)
 
 
-def _record(batch: Batch) -> Trace:
-    layers = batch.layers
-    weights = None
-    if layers.classifier is not None:
-        weights = getattr(batch.network.dense.get_submodule(layers.classifier), "weight", None)
-    read_at = [layer for layer in (layers.excitation, layers.contrast) if layer is not None]
-    return record(batch, read_at, Excitation(weights))
+def _rules(batch: Batch) -> Excitation:
+    (classifier,) = batch.layers.names("classifier") or (None,)
+    if classifier is None:
+        return Excitation(None)
+    return Excitation(getattr(batch.network.dense.get_submodule(classifier), "weight", None))
+
+
+RECORDING = Recording(lambda layers: layers.names("excitation", "contrast"), _rules)
 
 
 def _mwp(batch: Batch) -> Maps:
-    return read(batch, "excitation", _record, lambda trace: marginal(trace, str(batch.layers.excitation)))
+    return read(batch, RECORDING, lambda trace: marginal(trace, str(batch.layers.excitation)))
 
 
 def _cmwp(batch: Batch) -> Maps:
     contrast, layer = str(batch.layers.contrast), str(batch.layers.excitation)
-    return read(batch, "excitation", _record, lambda trace: contrastive(trace, contrast, layer))
+    return read(batch, RECORDING, lambda trace: contrastive(trace, contrast, layer))
 
 
 def _check_mwp(batch: Batch) -> None:
-    trace, layer = trial(batch, "excitation", _record), str(batch.layers.excitation)
+    trace, layer = trial(batch, RECORDING), str(batch.layers.excitation)
     if trace.rules.calls == 0:
         raise LayerError("it shares a signal among the inputs of convolutions, and the network calls none")
     check_map(trace, "excitation", layer)
@@ -255,7 +272,7 @@ def _check_mwp(batch: Batch) -> None:
 
 def _check_cmwp(batch: Batch) -> None:
     _check_mwp(batch)
-    trace, contrast = trial(batch, "excitation", _record), str(batch.layers.contrast)
+    trace, contrast = trial(batch, RECORDING), str(batch.layers.contrast)
     if torch.equal(trace.back(contrast, "excitation"), trace.back(contrast, "contrast")):
         raise LayerError(
             f"the weights of {batch.layers.classifier!r} do not matter at layer {contrast!r}; name the "
@@ -265,5 +282,5 @@ def _check_cmwp(batch: Batch) -> None:
     contrastive(trace, contrast, str(batch.layers.excitation))
 
 
-MWP = Method(_mwp, needs=("excitation",), recorded=True, check=_check_mwp)
-CMWP = Method(_cmwp, needs=("excitation", "contrast", "classifier"), recorded=True, check=_check_cmwp)
+MWP = Method(_mwp, recorded=True, check=_check_mwp)
+CMWP = Method(_cmwp, recorded=True, check=_check_cmwp)

@@ -15,7 +15,14 @@ MAX_POINTS = 1000
 def insertion_deletion(
     network: Network, inputs: Tensor, maps: Tensor, targets: Tensor, step: int, slots: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Areas under the insertion and the deletion curve; see docs/fidelity.md.
+    r"""Areas under the insertion and the deletion curve; see docs/fidelity.md.
+
+    Petsiuk, Das and Saenko, "RISE", BMVC 2018 (MET-3). With the probability $`p_j`$ of the target after the
+    fraction $`f_j`$ of the pixels has changed,
+
+    ```math
+    \text{area} = \sum_j \tfrac{1}{2} (p_j + p_{j+1}) (f_{j+1} - f_j)
+    ```
 
     A map is drawn bilinearly on the input and its pixels are ranked, the first in reading order where
     values tie. They change `step` at a time, the last step being what is left: for deletion from the input

@@ -16,13 +16,11 @@ from torch import Tensor
 
 from extremal.workers.errors import LayerError
 from extremal.workers.networks.backward_rules import Rules, relu_call
-from extremal.workers.pointing.point import Smooth
 from extremal.workers.saliency.batch import Batch, Maps, Method
-from extremal.workers.saliency.recorded_pass import ACTIVATIONS, INPUT, Trace, read, record, trial
+from extremal.workers.saliency.recorded_pass import ACTIVATIONS, INPUT, Recording, Trace, read, trial
 
 # A ReLU may be written like this, but so may be anything.
 CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, Tensor.clip, F.threshold}
-AT_INPUT = Smooth(0.02, "long", "replicate")  # protocol item 12
 
 
 class ReluRules(Rules):
@@ -72,49 +70,95 @@ class _Relu(torch.autograd.Function):
 
 
 def at_input(trace: Trace, rule: str) -> Tensor:
-    """(N,H,W): the largest |gradient| over colours (CMP-2 to CMP-4, protocol item 12)."""
+    r"""(N,H,W): the largest |gradient| over colours (CMP-2 to CMP-4, protocol item 12).
+
+    ```math
+    s_u = \max_c \left| \frac{\partial \Phi}{\partial x_{cu}} \right|
+    ```
+
+    plain: Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", ICLR workshop 2014;
+    deconvnet: Zeiler and Fergus, ECCV 2014; guided: Springenberg et al., "Striving for Simplicity", ICLR
+    workshop 2015.
+    """
     return trace.back(INPUT, rule).abs().amax(1)
 
 
 def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """ReLU of the channels' sum, each weighted by its mean gradient (CMP-8): (N,K,h,w) twice -> (N,h,w)."""
+    r"""ReLU of the channels' sum, each weighted by its mean gradient: (N,K,h,w) twice -> (N,h,w).
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017 (CMP-8). With the gradient $`g`$ of the score and the activation
+    $`x`$ of a layer, P positions,
+
+    ```math
+    s_u = \max\left(0, \sum_c \left( \frac{1}{P} \sum_v g_{cv} \right) x_{cu} \right)
+    ```
+
+    Example:
+        >>> activation = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])
+        >>> gradient = torch.tensor([[[[1.0, 3.0]], [[-1.0, -1.0]]]])  # means 2 and -1
+        >>> grad_cam(activation, gradient)
+        tensor([[[0., 4.]]])
+    """
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * activation).sum(1).clamp(min=0)
 
 
 def linear_approximation(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Sum over channels of gradient times activation (CMP-10): (N,K,h,w) twice -> (N,h,w), signed."""
+    r"""Sum over channels of gradient times activation: (N,K,h,w) twice -> (N,h,w), signed.
+
+    Rebuffi et al., "There and Back Again", CVPR 2020 (CMP-10):
+
+    ```math
+    s_u = \sum_c g_{cu} x_{cu}
+    ```
+    """
     return (gradient * activation).sum(1)
 
 
 def norm_grad(activation: Tensor, gradient: Tensor) -> Tensor:
-    """|gradient| |activation|, norms over channels: (N,K,h,w) twice -> (N,h,w).
+    r"""|gradient| |activation|, norms over channels: (N,K,h,w) twice -> (N,h,w).
 
-    NG-3: the norm of what each position adds to the weights' gradient of a virtual 1x1 identity convolution.
+    Rebuffi, Fong, Ji and Vedaldi, "There and Back Again: Revisiting Backpropagation Saliency Methods",
+    CVPR 2020 (NG-3): the norm of what each position adds to the weights' gradient of a virtual 1x1 identity
+    convolution,
+
+    ```math
+    s_u = \| g_u x_u^\top \|_F = \|g_u\| \, \|x_u\|
+    ```
+
+    Example:
+        >>> activation = torch.tensor([[[[3.0, 0.0]], [[4.0, 1.0]]]])  # norms 5 and 1
+        >>> gradient = torch.tensor([[[[-2.0, 0.0]], [[0.0, 3.0]]]])  # norms 2 and 3
+        >>> norm_grad(activation, gradient)
+        tensor([[[10.,  3.]]])
     """
     norms: Tensor = torch.linalg.vector_norm(gradient, dim=1) * torch.linalg.vector_norm(activation, dim=1)
     return norms
 
 
 def selective_norm_grad(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Norm over channels of the positive part of gradient times activation: (N,K,h,w) twice -> (N,h,w).
+    r"""Norm over channels of the positive part of gradient times activation: (N,K,h,w) twice -> (N,h,w).
 
-    NG-4: the same of a virtual scaling layer, of which only what raises the class score is kept.
+    Rebuffi et al., CVPR 2020 (NG-4): the same of a virtual scaling layer, of which only what raises the
+    class score is kept,
+
+    ```math
+    s_u = \| \max(0, g_u \odot x_u) \|
+    ```
     """
     norm: Tensor = torch.linalg.vector_norm((gradient * activation).clamp(min=0), dim=1)
     return norm
 
 
-def _record(batch: Batch) -> Trace:
-    return record(batch, [batch.layers.cam] if batch.layers.cam else [], ReluRules())
+RECORDING = Recording(lambda layers: layers.names("cam"), lambda batch: ReluRules())
 
 
 def _input_method(rule: str) -> Method:
     def compute(batch: Batch) -> Maps:
-        return read(batch, "gradients", _record, lambda trace: at_input(trace, rule))
+        return read(batch, RECORDING, lambda trace: at_input(trace, rule))
 
     def check(batch: Batch) -> None:
-        trace = trial(batch, "gradients", _record)
+        trace = trial(batch, RECORDING)
         if rule != "plain" and trace.rules.calls == 0:
             raise LayerError("it changes how ReLUs pass gradients back, and the network calls none")
         others = trace.rules.others if isinstance(trace.rules, ReluRules) else set()
@@ -123,20 +167,20 @@ def _input_method(rule: str) -> Method:
             raise LayerError(f"it changes how ReLUs pass gradients back, and the network also calls {names}")
         at_input(trace, rule)
 
-    return Method(compute, AT_INPUT, recorded=True, check=check)
+    return Method(compute, recorded=True, check=check)
 
 
 def _layer_method(maps: Callable[[Tensor, Tensor], Tensor]) -> Method:
     def compute(batch: Batch) -> Maps:
         layer = str(batch.layers.cam)
-        return read(batch, "gradients", _record, lambda t: maps(t.at(layer), t.back(layer, "plain")))
+        return read(batch, RECORDING, lambda t: maps(t.at(layer), t.back(layer, "plain")))
 
     def check(batch: Batch) -> None:
-        trace = trial(batch, "gradients", _record)
+        trace = trial(batch, RECORDING)
         check_map(trace, "cam", str(batch.layers.cam))
         trace.back(str(batch.layers.cam), "plain")
 
-    return Method(compute, needs=("cam",), recorded=True, check=check)
+    return Method(compute, recorded=True, check=check)
 
 
 def check_map(trace: Trace, role: str, layer: str) -> None:

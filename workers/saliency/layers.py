@@ -3,10 +3,10 @@
 import re
 from dataclasses import replace
 
-from extremal.workers.config import Layers
 from extremal.workers.errors import LayerError
 from extremal.workers.networks.cut import layer_names, unknown_layer
 from extremal.workers.networks.network import Network
+from extremal.workers.saliency.settings import Layers
 
 # Pattern of a network's name -> its layers: cam, excitation, contrast, classifier. VGG16 and ResNet50 as in
 # the reference protocol (items 13, 14), GoogLeNet as in Zhang et al. The others by analogy: the last layer
@@ -38,8 +38,8 @@ def layers_of(network: Network, chosen: Layers) -> Layers:
     Raises:
         LayerError: a chosen layer does not exist.
     """
-    for name in (chosen.cam, chosen.excitation, chosen.contrast, chosen.classifier):
-        if name is not None and name not in layer_names(network):
+    for name in chosen.names():
+        if name not in layer_names(network):
             raise LayerError(unknown_layer(network, name))
     given = {key: value for key, value in vars(chosen).items() if value is not None}
     return replace(known_layers(network.name), **given)

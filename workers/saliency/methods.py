@@ -1,89 +1,106 @@
-"""The table of methods. A new one is a file with a function from a Batch to Maps, and an entry here."""
+"""The saliency methods: a card for each. A new one is a file with its function and Method, and a card here.
+
+Readers of a store take titles and settings from the cards, so this file needs no torch: what computes is
+imported when it is first asked for.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
+from extremal.workers.pointing.smooth import UNSMOOTHED, Smooth
+from extremal.workers.saliency.settings import OcclusionConfig, RiseConfig
 
-from extremal.workers.config import ChannelConfig, SaliencyConfig, SpatialConfig
-from extremal.workers.errors import LayerError
-from extremal.workers.networks.network import Network
-from extremal.workers.saliency.batch import Batch, Maps, Method
-from extremal.workers.saliency.channel import CHANNEL
-from extremal.workers.saliency.excitation import CMWP, MWP
-from extremal.workers.saliency.extremal import EXTREMAL
-from extremal.workers.saliency.gradients import (
-    DECONVNET,
-    GRAD_CAM,
-    GRADIENT,
-    GUIDED,
-    LINEAR_APPROXIMATION,
-    NORM_GRAD,
-    SELECTIVE_NORM_GRAD,
-)
-from extremal.workers.saliency.layers import layers_of
-from extremal.workers.saliency.occlusion import OCCLUSION
-from extremal.workers.saliency.rise import RISE
-
-METHODS: Mapping[str, Method] = {
-    "gradient": GRADIENT,
-    "deconvnet": DECONVNET,
-    "guided": GUIDED,
-    "grad_cam": GRAD_CAM,
-    "linear_approximation": LINEAR_APPROXIMATION,
-    "norm_grad": NORM_GRAD,
-    "selective_norm_grad": SELECTIVE_NORM_GRAD,
-    "mwp": MWP,
-    "cmwp": CMWP,
-    "rise": RISE,
-    "occlusion": OCCLUSION,
-    "extremal": EXTREMAL,
-    "channel": CHANNEL,
-}
+if TYPE_CHECKING:
+    from extremal.workers.saliency.batch import Batch, Maps, Method
 
 
-def attribute(batch: Batch, methods: Sequence[str]) -> dict[str, Maps]:
-    """Maps of the named methods, which share what they can."""
-    return {name: METHODS[name].compute(batch) for name in methods}
+@dataclass(frozen=True)
+class Card:
+    """What is known of a method without computing anything.
 
-
-def check_methods(
-    network: Network, config: SaliencyConfig, spatial: SpatialConfig, channel: ChannelConfig
-) -> None:
-    """Refuse a network on which one of the methods cannot work; costs a few passes of one image.
-
-    Raises:
-        LayerError: it names the method, the reason and what to do.
+    Attributes:
+        name: in commands, files and tables of a run. title: in tables for people.
+        source: authors, venue and year.
+        home: where its `Method` stands, `.module:ATTRIBUTE` of this package, or `module:ATTRIBUTE`.
+        settings: dataclass of its section `[saliency.NAME]`, with a default for each field.
+        layers: names of the roles in `Layers` that it reads.
+        smoothing: blur of its map, drawn on the original image, before the maximum is taken (items 12 to
+            17); by default, where settings decide it (`Maps.smoothing`).
+        reads: the run's own section that it reads, `spatial` or `channel`.
     """
-    batch = _trial(network, config, spatial, channel)
-    for name in config.methods:
-        try:
-            _check(METHODS[name], batch)
-        # Recording runs the network's own code under other functions, where it may raise anything.
-        except Exception as error:
-            kind = "" if isinstance(error, LayerError) else f"{type(error).__name__}: "
-            reason = f"{kind}{error}".splitlines()[0]
-            raise LayerError(
-                f"{name} cannot work on {network.name}: {reason}. Or leave {name} out of --method"
-            ) from error
+
+    name: str
+    title: str
+    source: str
+    home: str
+    settings: type | None = None
+    layers: tuple[str, ...] = ()
+    smoothing: Smooth = UNSMOOTHED
+    reads: str | None = None
+
+    @property
+    def method(self) -> "Method":
+        """What computes it."""
+        module, _, attribute = self.home.partition(":")
+        method: Method = getattr(import_module(module, __package__), attribute)
+        return method
+
+    @property
+    def section(self) -> tuple[str, ...]:
+        """Where a run's configuration holds what decides its maps, besides seed, precision and network."""
+        if self.reads is not None:
+            return (self.reads,)
+        return ("saliency", "layers" if self.settings is None else self.name)
 
 
-def _trial(network: Network, config: SaliencyConfig, spatial: SpatialConfig, channel: ChannelConfig) -> Batch:
-    """One image of noise, of the network's own size, and its best class."""
-    _ = network.outputs  # which says best what is wrong with a network that fails
-    shape = (1, 3, network.side, network.side)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(network.device)
-    with torch.no_grad():
-        targets = network(images.clone()).argmax(1)
-    layers = layers_of(network, config.layers)
-    return Batch(network, images, [0], targets, [0], 0, layers, config, spatial, channel)
+_AT_INPUT = Smooth(0.02, "long", "replicate")  # protocol item 12
+_CAM, _EXCITATION = ("cam",), ("excitation",)
+
+# In the order of tables: as in the paper's Table 1, then the others.
+CARDS = (
+    Card(
+        "gradient", "Gradient", "Simonyan et al., ICLR workshop 2014", ".gradients:GRADIENT",
+        smoothing=_AT_INPUT,
+    ),
+    Card(
+        "deconvnet", "DeconvNet", "Zeiler and Fergus, ECCV 2014", ".gradients:DECONVNET", smoothing=_AT_INPUT
+    ),
+    Card(
+        "guided", "Guided", "Springenberg et al., ICLR workshop 2015", ".gradients:GUIDED",
+        smoothing=_AT_INPUT,
+    ),
+    Card("mwp", "MWP", "Zhang et al., ECCV 2016", ".excitation:MWP", layers=_EXCITATION),
+    Card(
+        "cmwp", "cMWP", "Zhang et al., ECCV 2016", ".excitation:CMWP",
+        layers=("excitation", "contrast", "classifier"),
+    ),
+    Card("rise", "RISE", "Petsiuk et al., BMVC 2018", ".rise:RISE", settings=RiseConfig),
+    Card("grad_cam", "Grad-CAM", "Selvaraju et al., ICCV 2017", ".gradients:GRAD_CAM", layers=_CAM),
+    Card(
+        "extremal", "Extremal", "Fong et al., ICCV 2019", ".extremal:EXTREMAL", reads="spatial",
+        smoothing=Smooth(0.09),  # `spatial.smooth` decides
+    ),
+    Card(
+        "linear_approximation", "Linear approx.", "Rebuffi et al., CVPR 2020",
+        ".gradients:LINEAR_APPROXIMATION", layers=_CAM,
+    ),
+    Card("norm_grad", "NormGrad", "Rebuffi et al., CVPR 2020", ".gradients:NORM_GRAD", layers=_CAM),
+    Card(
+        "selective_norm_grad", "Sel. NormGrad", "Rebuffi et al., CVPR 2020",
+        ".gradients:SELECTIVE_NORM_GRAD", layers=_CAM,
+    ),
+    Card(
+        "occlusion", "Occlusion", "Zeiler and Fergus, ECCV 2014", ".occlusion:OCCLUSION",
+        settings=OcclusionConfig,
+    ),
+    Card("channel", "Channel", "Fong et al., ICCV 2019", ".channel:CHANNEL", reads="channel"),
+)  # fmt: skip
+
+METHODS: Mapping[str, Card] = {card.name: card for card in CARDS}
 
 
-def _check(method: Method, batch: Batch) -> None:
-    missing = [need for need in method.needs if getattr(batch.layers, need) is None]
-    if missing:
-        keys = ", ".join(f'{need} = "..."' for need in missing)
-        raise LayerError(
-            f"no table says where to read it; name the layer: [saliency.layers] {keys} in the TOML"
-        )
-    if method.check is not None:
-        method.check(batch)
+def attribute(batch: "Batch", methods: Sequence[str]) -> "dict[str, Maps]":
+    """Maps of the named methods, which share what they can."""
+    return {name: METHODS[name].method.compute(batch) for name in methods}

@@ -6,6 +6,7 @@ from torch import Tensor
 from extremal.workers.extremal.spatial import pick
 from extremal.workers.saliency.batch import Batch, Maps, Method
 from extremal.workers.saliency.masked_scores import masked_scores
+from extremal.workers.saliency.settings import OcclusionConfig
 
 
 def corners(side: int, window: int, stride: int) -> list[int]:
@@ -19,11 +20,18 @@ def corners(side: int, window: int, stride: int) -> list[int]:
 
 @torch.no_grad()
 def occlusion(batch: Batch) -> Maps:
-    """Maps (B,H,W) of the input's size: of each pixel, the mean drop of the logit over the windows on it.
+    r"""Maps (B,H,W) of the input's size: of each pixel, the mean drop of the logit over the windows on it.
+
+    Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014 (CMP-14). With the
+    windows $`W`$ of the mean colour,
+
+    ```math
+    s_u = \frac{1}{|\{W : u \in W\}|} \sum_{W \ni u} \Phi(x) - \Phi(x \cdot (1 - 1_W))
+    ```
 
     All windows of an image serve all its classes.
     """
-    config, images = batch.config.occlusion, batch.images
+    config, images = batch.settings(OcclusionConfig), batch.images
     rows, columns = (
         _windows(side, config.window, config.stride).to(images.device) for side in images.shape[-2:]
     )

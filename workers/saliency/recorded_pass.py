@@ -17,6 +17,7 @@ from extremal.workers.networks.backward_rules import Rules
 from extremal.workers.networks.cut import TOLERANCE
 from extremal.workers.networks.network import pool_logits
 from extremal.workers.saliency.batch import Batch, Maps
+from extremal.workers.saliency.settings import Layers
 
 INPUT = ""  # no layer is called so
 
@@ -41,7 +42,7 @@ class Trace:
     targets: Tensor
     outputs: Mapping[str, Tensor]
     rules: Rules
-    _found: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    _signals: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     def start(self) -> Tensor:
         """(N,C[,h,w]): a one for the class's logit; for maps the softmax over space of the class's map.
@@ -65,20 +66,20 @@ class Trace:
             LayerError: the output does not depend on the layer.
         """
         key = (layer, rule)
-        if key not in self._found:
-            self._found[key] = self.send(None, self.start(), layer, rule)
-        return self._found[key]
+        if key not in self._signals:
+            self._signals[key] = self.send(None, self.start(), layer, rule)
+        return self._signals[key]
 
     def send(self, top: str | None, signal: Tensor, layer: str, rule: str) -> Tensor:
         """The signal at a layer that follows from one at a higher layer (None = at the output)."""
         above = self.output if top is None else self.outputs[top]
         self.rules.rule = rule
-        (found,) = torch.autograd.grad(
+        (received,) = torch.autograd.grad(
             above, self.outputs[layer], signal.to(above.dtype), retain_graph=True, allow_unused=True
         )
-        if found is None:
+        if received is None:
             raise LayerError(f"{'the output' if top is None else top} does not depend on layer {layer!r}")
-        return wide(found)
+        return wide(received)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -123,34 +124,51 @@ def _kept(module: nn.Module, layers: Sequence[str], outputs: dict[str, Tensor]) 
         yield
 
 
-def trial(batch: Batch, name: str, make: Callable[[Batch], Trace]) -> Trace:
+@dataclass(frozen=True)
+class Recording:
+    """A kind of recorded pass: methods that name the same one, of one network and layers, share it.
+
+    Attributes:
+        layers: names of the layers to keep, of the batch's.
+        rules: the backward rules of a batch's network.
+    """
+
+    layers: Callable[[Layers], Sequence[str]]
+    rules: Callable[[Batch], Rules]
+
+    def make(self, batch: Batch) -> Trace:
+        """The pass, run."""
+        return record(batch, self.layers(batch.layers), self.rules(batch))
+
+    def of(self, batch: Batch) -> Trace:
+        """The pass of the batch's network and layers, run when first asked for."""
+        key = (self, batch.network, batch.layers)
+        if key not in batch.shared:
+            batch.shared[key] = self.make(batch)
+        trace: Trace = batch.shared[key]
+        return trace
+
+
+def trial(batch: Batch, recording: Recording) -> Trace:
     """The recorded pass of a trial batch, after a check that it gives the network's own logits.
 
     Raises:
         LayerError: it does not.
     """
-    trace = shared(batch, name, make)
+    trace = recording.of(batch)
     network = batch.network
     if not trace.output.isfinite().all():
         raise LayerError("the network's output for an image of noise is not finite; check its weights")
     with torch.no_grad():  # of the module that is recorded, whose map may be of more than one place
         wanted = replace(network, module=network.dense)(batch.inputs)
-    found = pool_logits(trace.output.detach())
-    if not torch.allclose(found, wanted, rtol=0, atol=TOLERANCE * float(wanted.abs().max())):
+    logits = pool_logits(trace.output.detach())
+    if not torch.allclose(logits, wanted, rtol=0, atol=TOLERANCE * float(wanted.abs().max())):
         raise LayerError("its forward pass does not give the network's logits while it is recorded")
     return trace
 
 
-def shared(batch: Batch, name: str, make: Callable[[Batch], Trace]) -> Trace:
-    """The recorded pass of a batch called `name`, made when first asked for."""
-    if name not in batch.shared:
-        batch.shared[name] = make(batch)
-    trace: Trace = batch.shared[name]
-    return trace
-
-
-def read(batch: Batch, name: str, make: Callable[[Batch], Trace], maps: Callable[[Trace], Tensor]) -> Maps:
-    """Maps (N,h,w) of a batch from the recorded pass called `name`, which its methods share.
+def read(batch: Batch, recording: Recording, maps: Callable[[Trace], Tensor]) -> Maps:
+    """Maps (N,h,w) of a batch from a recorded pass, which its methods share.
 
     Only a batch that exceeds its slots goes in parts, and again for each method: kept, the parts would fill
     the memory that slots are to bound.
@@ -158,13 +176,11 @@ def read(batch: Batch, name: str, make: Callable[[Batch], Trace], maps: Callable
     count = len(batch.targets)
     slots = batch.slots or count
     if slots >= count:
-        return Maps(maps(shared(batch, name, make)).float())
+        return Maps(maps(recording.of(batch)).float())
     parts = (slice(i, i + slots) for i in range(0, count, slots))
-    return Maps(torch.cat([maps(make(part(batch, at))).float() for at in parts]))
+    return Maps(torch.cat([maps(recording.make(part(batch, at))).float() for at in parts]))
 
 
 def part(batch: Batch, at: slice) -> Batch:
     """Some of the pairs of a batch, over the same images."""
-    return replace(
-        batch, image=batch.image[at], targets=batch.targets[at], seeds=batch.seeds[at], slots=None, shared={}
-    )
+    return replace(batch, image=batch.image[at], targets=batch.targets[at], seeds=batch.seeds[at], slots=None)

@@ -13,10 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from extremal.workers.config import RiseConfig
 from extremal.workers.networks.zoo import IMAGENET_CLASSES
 from extremal.workers.saliency.batch import Batch, Maps, Method
 from extremal.workers.saliency.masked_scores import chunks, masked_scores
+from extremal.workers.saliency.settings import RiseConfig
 
 
 class RandomMasks:
@@ -70,9 +70,18 @@ def probability(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rise(batch: Batch) -> Maps:
-    """Maps (B,H,W) of the input's size: sum over the masks of the class's probability * mask / N."""
-    count, (height, width) = batch.config.rise.masks, batch.images.shape[-2:]
-    masks = RandomMasks(batch.config.rise, height, width, batch.seed, batch.images.device)
+    r"""Maps (B,H,W) of the input's size: the mean of the masks, weighted by the probability under them.
+
+    Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC
+    2018 (CMP-15). With N random masks $`M_i`$ and the class's `probability` $`p`$,
+
+    ```math
+    s = \frac{1}{N} \sum_{i=1}^N p(x \cdot M_i) M_i
+    ```
+    """
+    config, (height, width) = batch.settings(RiseConfig), batch.images.shape[-2:]
+    count = config.masks
+    masks = RandomMasks(config, height, width, batch.seed, batch.images.device)
     scores = masked_scores(batch, count, masks.draw, probability)
     maps = scores.new_zeros(len(scores), height * width)
     for part in chunks(count, batch.slots, height * width):

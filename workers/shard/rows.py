@@ -1,27 +1,24 @@
-"""Rows of the results: from tensors and errors to the schemas of the store."""
+"""Rows of the results: from tensors and errors to the tables of the store."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
+from extremal.storage.kinds import PAIR, Unit
 from extremal.workers.errors import ImageError
-from extremal.workers.extremal.channel import ChannelResult
-from extremal.workers.extremal.spatial import SpatialResult
 from extremal.workers.pointing.ground_truth import decode_mask, distance2, share_inside
-from extremal.workers.pointing.point import Region, Smooth, locate, peak, to_original
+from extremal.workers.pointing.point import Region, locate, peak, to_original
+from extremal.workers.pointing.smooth import Smooth
 
-KEY = ("pair", "image_id", "path", "class_id", "class_name")
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A decoded pair. region, width, height: its place in the original image, pixels."""
+    """A unit ready to be computed. region, width, height: its place in the original image, pixels."""
 
     row: Row
     input: Tensor
@@ -31,9 +28,9 @@ class Item:
     seed: int
 
 
-def pair_seed(seed: int, row: Row) -> int:
-    """Seed of a pair, from the run's seed, the image and the class alone: in [0, 2**63)."""
-    key = f"{seed}\n{row['image_id']}\n{row['class_id']}\n{row['class_name']}"
+def unit_seed(seed: int, unit: Unit, row: Row) -> int:
+    """Seed of a unit, from the run's seed and what identifies it alone: in [0, 2**63)."""
+    key = f"{seed}\n{unit.identify(row)}"
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 
@@ -57,21 +54,16 @@ def check_size(row: Row, size: tuple[int, int]) -> None:
 
 
 def failure(row: Row, stage: str, error: Exception) -> Row:
-    """A row of `extremal.storage.schema.FAILURES`."""
+    """What a row of `FAILURES` says besides the unit's key, which it takes over."""
     message = str(error) or type(error).__name__
-    return {
-        **{key: row[key] for key in KEY},
-        "stage": stage,
-        "error_type": type(error).__name__,
-        "error": message,
-    }
+    return {**row, "stage": stage, "error_type": type(error).__name__, "error": message}
 
 
 def point_row(item: Item, method: str, x: int, y: int) -> Row:
-    """A row of `extremal.storage.schema.POINTS` for a point that comes from no map."""
+    """A row of `POINTS` for a point that comes from no map."""
     row, width, height = item.row, item.width, item.height
     return {
-        **{key: row[key] for key in KEY},
+        **{name: row[name] for name in PAIR.key_names},
         "method": method,
         "x": x,
         "y": y,
@@ -87,7 +79,7 @@ def point_row(item: Item, method: str, x: int, y: int) -> Row:
 
 
 def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) -> Row:
-    """A row of `extremal.storage.schema.POINTS` for the maximum of a map (h,w) on the CPU."""
+    """A row of `POINTS` for the maximum of a map (h,w) on the CPU."""
     row, size = item.row, (item.width, item.height)
     truth = row["boxes"], row["rle"]
     drawn = to_original(saliency, item.region, *size)
@@ -100,88 +92,13 @@ def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) ->
     return found
 
 
-def saliency_row(item: Item, method: str, saliency: Tensor, cells: int) -> Row:
-    """What a row of `SALIENCY` holds of a map (h,w) on the CPU: `cells` on its longer side."""
-    row: Row = {"method": method, "map_shape": [], "map": [], "map_scale": None}
-    if not cells or saliency.numel() <= 1:
-        return row
-    scale = min(1.0, cells / max(saliency.shape))
-    shape = [max(1, round(side * scale)) for side in saliency.shape]
-    small = F.interpolate(saliency[None, None], size=shape, mode="area")[0, 0]
-    largest = float(small.abs().max())
-    stored = small / largest if largest else small
-    return row | {"map_shape": shape, "map": stored.half().numpy().ravel(), "map_scale": largest}
-
-
-def spatial_rows(result: SpatialResult) -> list[Row]:
-    """Rows of `extremal.storage.schema.SPATIAL`, but for the key, the target, the seed and the time."""
-    rows = _flat_rows(
-        {
-            "score_full": result.score_full,
-            "score_perturbed": result.score_perturbed,
-            "score_preserve": result.scores,
-            "score_delete": result.scores_deleted,
-            "area_reached": result.areas,
-            "area_term": result.area_term,
-            "binarity": result.binarity,
-            "energy": result.energy,
-            "energy_trace": result.energy_trace,
-            "params": result.params,
-            "steps": result.steps,
-            "search_steps": result.search_steps,
-        }
-    )
-    for row, a_star in zip(rows, result.a_star.tolist(), strict=True):
-        row |= {
-            "input_shape": list(result.masks.shape[-2:]),
-            "areas": list(result.config.areas),
-            "params_shape": list(result.params.shape[1:]),
-            "energy_steps": list(result.energy_steps),
-            "a_star": None if math.isnan(a_star) else a_star,
-        }
-    return rows
-
-
-def channel_rows(result: ChannelResult) -> list[Row]:
-    """Rows of `extremal.storage.schema.CHANNEL`, but for the key, the target, the seed and the time."""
-    rows = _flat_rows(
-        {
-            "score_full": result.score_full,
-            "score_perturbed": result.score_perturbed,
-            "score": result.scores,
-            "score_binary": result.scores_binary,
-            "count_reached": result.areas,
-            "area_term": result.area_term,
-            "binarity": result.binarity,
-            "energy": result.energy,
-            "energy_trace": result.energy_trace,
-            "masks": result.masks,
-            "saliency": result.saliency,
-            "activations": result.activations,
-            "steps": result.steps,
-        }
-    )
-    stars = zip(result.a_star.tolist(), result.a_star_soft.tolist(), strict=True)
-    for row, (a_star, soft) in zip(rows, stars, strict=True):
-        row |= {
-            "layer": result.config.layer,
-            "counts": list(result.counts),
-            "masks_shape": list(result.masks.shape[1:]),
-            "energy_steps": list(result.energy_steps),
-            "saliency_shape": list(result.saliency.shape[1:]),
-            "a_star": None if math.isnan(a_star) else int(a_star),
-            "a_star_soft": None if math.isnan(soft) else int(soft),
-        }
-    return rows
-
-
 def is_finite(row: Row) -> bool:
     """Whether the scores of a row are numbers."""
     scores = (row[name] for name in row if name.startswith("score"))
     return all(bool(np.isfinite(score).all()) for score in scores)
 
 
-def _flat_rows(tensors: dict[str, Tensor]) -> list[Row]:
+def flat_rows(tensors: dict[str, Tensor]) -> list[Row]:
     """Tensors of B problems -> B rows of scalars and flat arrays; masks and parameters become float16."""
     halves = {"params", "masks"}
     host = {

@@ -8,22 +8,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from extremal.storage.folder import Folder
 from extremal.workers.errors import ImageError
 from extremal.workers.images import Preprocess, load
+from extremal.workers.training.augmentations import Augmentation
 
-F: Any = functional  # torchvision's own types know tensors only
 PRESENT, ABSENT, IGNORED = 1, 0, -1
-CROP_AREA = (0.25, 1.0)  # a crop that shows less would often miss the object that its label names
-CROP_RATIO = (3 / 4, 4 / 3)
 AHEAD = 2  # batches in work besides the one in use
 
 
@@ -51,15 +46,17 @@ class Images:
     """The inputs of images below a folder, decoded by `threads` threads.
 
     Attributes:
-        side: of the random crops for training, pixels; None = whole images as `preprocess` makes them.
+        side: of the augmented images for training, pixels.
+        augmentation: None = whole images as `preprocess` makes them.
     """
 
     folder: Folder
     images: Sequence[Labelled]
     preprocess: Preprocess
-    side: int | None
+    side: int
     seed: int
     threads: int
+    augmentation: Augmentation | None = None
 
     def batches(self, indices: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
         """The batches of these indices in order, the next ones being decoded meanwhile.
@@ -89,32 +86,20 @@ class Images:
         image = self.images[index]
         try:
             picture = load(self.folder, image.path)
-            if self.side is None:
+            if self.augmentation is None:
                 return index, self.preprocess(picture)
         except ImageError as error:
             return index, str(error)
         # Of the image and the epoch alone: a resumed run must see what an uninterrupted one does.
         chance = random.Random(seed_of(self.seed, epoch, image.image_id))
         mode = InterpolationMode(self.preprocess.interpolation)
-        varied = vary(picture, self.side, mode, chance)
+        varied = self.augmentation(picture, self.side, mode, chance)
         return index, self.preprocess.normalised(varied)
 
 
 def seed_of(*parts: object) -> int:
     """Seed in [0, 2**63) from whatever should decide it."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
-def vary(picture: Image.Image, side: int, mode: InterpolationMode, chance: random.Random) -> Image.Image:
-    """A random part of random size and shape, side x side pixels, mirrored every other time."""
-    width, height = picture.size
-    area = width * height * chance.uniform(*CROP_AREA)
-    ratio = math.exp(chance.uniform(*map(math.log, CROP_RATIO)))
-    w = max(1, min(width, round(math.sqrt(area * ratio))))
-    h = max(1, min(height, round(math.sqrt(area / ratio))))
-    left, top = chance.randint(0, width - w), chance.randint(0, height - h)
-    part: Image.Image = F.resized_crop(picture, top, left, h, w, [side, side], interpolation=mode)
-    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if chance.random() < 0.5 else part
 
 
 def shuffled(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
@@ -143,10 +128,10 @@ def by_shape(images: Sequence[Labelled], preprocess: Preprocess, batch: int) -> 
 def _collate(items: list[tuple[int, Tensor | str]]) -> Batch:
     groups: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
     faults: dict[int, str] = {}
-    for index, found in items:
-        if isinstance(found, str):
-            faults[index] = found
+    for index, item in items:
+        if isinstance(item, str):
+            faults[index] = item
         else:
-            groups[tuple(found.shape)].append((index, found))
+            groups[tuple(item.shape)].append((index, item))
     stacked = [([i for i, _ in group], torch.stack([x for _, x in group])) for group in groups.values()]
     return Batch(stacked, faults)

@@ -37,8 +37,8 @@ from extremal.pipeline.errors import DatasetError
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.kinds import PAIR, Kind
 from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
-from extremal.workers.config import MaskConfig, SpatialConfig
 from extremal.workers.extremal.masks import mask_family, render_masks
+from extremal.workers.extremal.settings import MaskConfig, SpatialConfig
 
 HEIGHT, WIDTH = 32, 48
 AREAS = [0.125, 0.25, 0.5]

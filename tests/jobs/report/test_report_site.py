@@ -36,15 +36,15 @@ from extremal.jobs.report.serve import Server
 from extremal.jobs.report.site import Site
 from extremal.jobs.report.write import _Folder, _Writer, write_site
 from extremal.pipeline.aggregates.pointing import Rule, pointing
-from extremal.pipeline.config import build_config
+from extremal.pipeline.config import build_config, stored_tree
 from extremal.pipeline.errors import DatasetError
 from extremal.pipeline.stored_masks import cell_shape, draw_cells
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.kinds import PAIR, Kind
 from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
 from extremal.storage.scores import write_scores
-from extremal.workers.config import MaskConfig
 from extremal.workers.extremal.masks import render_masks
+from extremal.workers.extremal.settings import MaskConfig
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\"'&"
 WIDTH, HEIGHT = 40, 30
@@ -95,7 +95,7 @@ def make(
     config = build_config({"dataset": {"name": "coco", "split": "v"}, "network": {"name": "resnet18"}})
     manifest = Manifest(
         kind.name,
-        config.identity(),
+        stored_tree(config),
         MODEL,
         Data(channels=inverted[1].manifest.config_hash if inverted else None),
         dataset=DatasetRecord(root, ("x",), len(order)),

@@ -26,10 +26,10 @@ from extremal.pipeline.aggregates.comparison import (
 from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import Data, Manifest, Model
-from extremal.workers.config import RiseConfig
 from extremal.workers.networks.pointing_game import PREPROCESS
 from extremal.workers.saliency import METHODS
 from extremal.workers.saliency.layers import known_layers
+from extremal.workers.saliency.settings import RiseConfig
 
 runner = CliRunner()
 VOC = {"name": "voc", "split": "2007:test", "limit": None, "difficult_list": None}

@@ -23,18 +23,21 @@ import extremal.jobs.several
 from extremal.jobs.cli.app import app
 from extremal.jobs.figures.drawing import similarity_curves
 from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
-from extremal.pipeline.config import DatasetConfig, RunConfig, build_config
+from extremal.pipeline.config import build_config
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import prepare, stored_config, worker_spec
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, kinds
+from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
+from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network, load_network
-from extremal.workers.networks.randomize import cascade, randomize
+from extremal.workers.networks.randomize import cascade, randomize, weight_layers
 from extremal.workers.networks.weights import fingerprint
-from extremal.workers.saliency import Batch, Maps, Method
+from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method
 from extremal.workers.shard.worker import Worker
 
 X = torch.zeros(1, 3, 64, 64)
@@ -43,6 +46,10 @@ X = torch.zeros(1, 3, 64, 64)
 
 
 @pytest.mark.parametrize("levels", [0, 3, 20])
+def randomly(depth: int, seed: int = 0) -> Network:
+    return configured_network(NetworkConfig("shapes_cnn", "random", randomized=depth, randomize_seed=seed))
+
+
 def test_the_correlation_is_scipys(levels: int) -> None:
     rng = np.random.default_rng(levels)
     a, b = rng.normal(size=(2, 12, 60))
@@ -197,11 +204,11 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
     plain = load_network("shapes_cnn", "random")
     assert plain.randomized == ()
     assert plain.original is plain
-    assert plain.weight_layers() == ("fc", "block4.0", "block3.0", "block2.0", "block1.conv")
+    assert weight_layers(plain) == ("fc", "block4.0", "block3.0", "block2.0", "block1.conv")
     prints = {plain.fingerprint}
     for depth in range(1, 6):
-        network = load_network("shapes_cnn", "random", randomized=depth)
-        assert network.randomized == plain.weight_layers()[:depth]
+        network = randomly(depth)
+        assert network.randomized == weight_layers(plain)[:depth]
         assert network.fingerprint == fingerprint(network.module)
         assert fingerprint(network.original.module) == network.original.fingerprint == plain.fingerprint
         assert network.original.randomized == ()
@@ -211,8 +218,8 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
         assert not network.module.training
         assert network.to("cpu").original.module is network.original.module
     assert len(prints) == 6
-    assert load_network("shapes_cnn", "random", randomized=5, randomize_seed=1).fingerprint not in prints
-    again = load_network("shapes_cnn", "random", randomized=2)
+    assert randomly(5, 1).fingerprint not in prints
+    again = randomly(2)
     assert again.fingerprint in prints
 
 
@@ -227,7 +234,7 @@ def test_a_loaded_network_is_random_in_its_last_layers_and_keeps_the_original() 
 )
 def test_what_cannot_be_randomized_is_refused(name: str, depth: int, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
-        load_network(name, "random", randomized=depth)
+        configured_network(NetworkConfig(name, "random", randomized=depth))
 
 
 @pytest.mark.parametrize("setting", ["randomized", "randomize_seed"])
@@ -251,12 +258,15 @@ def edge(batch: Batch) -> Maps:
     return Maps(batch.inputs[:, 0] - batch.inputs[:, 1])
 
 
+GRADIENT, EDGE = Method(gradient), Method(edge)
+
+
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = {"gradient": Method(gradient), "edge": Method(edge)}
-    monkeypatch.setattr("extremal.workers.saliency.methods.METHODS", table)
-    monkeypatch.setattr("extremal.workers.shard.attribution.METHODS", table)
-    monkeypatch.setattr("extremal.pipeline.prepare.METHODS", table)
+    """The registry with two methods of this file."""
+    cards = [Card(name, name, "this test", f"{__name__}:{name.upper()}") for name in ("gradient", "edge")]
+    for card in cards:
+        monkeypatch.setitem(METHODS, card.name, card)
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +300,9 @@ def test_randomization_is_part_of_a_runs_identity(shapes: Path, tmp_path: Path) 
         prepare(settings(shapes, dataset=two), str(tmp_path))
     # A worker without the setting has other weights.
     spec = worker_spec(first, run, "cpu")
+    network = replace(spec.config.network, randomized=0)
     with pytest.raises(NetworkError, match="other weights here"):
-        Worker(replace(spec, network=spec.network | {"randomized": 0}))
+        Worker(replace(spec, config=replace(spec.config, network=network)))
 
 
 def top_class(network: Network, path: Path) -> int:
@@ -310,7 +321,7 @@ def test_the_output_explained_is_the_original_networks_choice(tmp_path: Path) ->
     chosen_by = replace(settings(tmp_path, network=network), dataset=DatasetConfig("folder", str(tmp_path)))
     run = compute(chosen_by, tmp_path / "run")
     plain = load_network("squeezenet1_1", "random", resize=64, crop=64)
-    random = load_network("squeezenet1_1", "random", resize=64, crop=64, randomized=26)
+    random = configured_network(NetworkConfig("squeezenet1_1", "random", resize=64, crop=64, randomized=26))
     rows = run.table(kinds.SALIENCY, ["path", "target", "score_full"]).to_pylist()
     chosen = [row["target"] for row in rows]
     paths = [tmp_path / row["path"] for row in rows]

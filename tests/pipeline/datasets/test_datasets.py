@@ -12,7 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from extremal.pipeline.datasets.imagenet import imagenet_classes, imagenet_wnids
-from extremal.pipeline.datasets.open import DATASETS, Pair, open_dataset
+from extremal.pipeline.datasets.open import LAYOUTS, Pair, open_dataset
 from extremal.pipeline.errors import DatasetError
 
 WNIDS = imagenet_wnids()
@@ -324,7 +324,7 @@ def test_settings_of_another_dataset_are_refused(tmp_path: Path) -> None:
         open_dataset("cifar", str(tmp_path))
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name != "shapes"])
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "shapes"])
 def test_missing_or_empty_root(tmp_path: Path, name: str) -> None:
     split = "test" if name in ("voc", "coco") else None
     with pytest.raises(DatasetError, match="no such folder"):

@@ -7,20 +7,27 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
 import ray
-from processes import EXTREMAL, LOCAL_RAY, actors_below, below, run_command, start, wait_for_a_shard
+from processes import (
+    EXTREMAL,
+    LOCAL_RAY,
+    LOOPBACK,
+    actors_below,
+    listening,
+    run_command,
+    start,
+    wait_for_a_shard,
+)
 from rich.console import Console
 from runs import compute, config, timeless
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
-from extremal.pipeline.config import DatasetConfig
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool, drive, init_ray
 from extremal.pipeline.errors import DriverError
@@ -28,10 +35,9 @@ from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage import ConfigMismatch, Run, kinds
 from extremal.storage.verify import verify
+from extremal.workers.config import DatasetConfig
 
 PAIRS, SHARDS = 12, 6
-# As /proc/net has them: 127.0.0.1, the same in IPv6, and ::1.
-LOOPBACK = {"0100007F", "0" * 16 + "FFFF0000" + "0100007F", "0" * 24 + "01000000"}
 SLOW = {"spatial": {"schedule": {"steps": 60}}, "shard_size": 2}
 
 
@@ -126,19 +132,6 @@ def test_another_configuration_in_the_same_place_is_refused(shapes: Path, tmp_pa
 def command(shapes: Path, tmp_path: Path) -> list[str]:
     """`extremal run` of a run of several seconds, in a process of its own."""
     return run_command(tmp_path / "run.toml", str(shapes))
-
-
-def listening(pid: int) -> set[str]:
-    """Local addresses, as /proc/net has them, on which a process and those below it accept connections."""
-    sockets = set()
-    for process in below(pid):
-        with suppress(OSError):
-            for descriptor in Path(f"/proc/{process}/fd").iterdir():
-                with suppress(OSError):
-                    sockets.add(os.readlink(descriptor).removeprefix("socket:[").rstrip("]"))
-    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    entries = [line.split() for table in tables for line in table]
-    return {entry[1].split(":")[0] for entry in entries if entry[3] == "0A" and entry[9] in sockets}
 
 
 def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from extremal.workers import ChannelConfig, channel_attribution
-from extremal.workers.config import Schedule, default_counts
 from extremal.workers.extremal.channel import keep_largest
+from extremal.workers.extremal.settings import Schedule, default_counts
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.workers.config import Schedule
-from extremal.workers.extremal import engine as optimize
-from extremal.workers.extremal.area import area_term
-from extremal.workers.extremal.engine import Chain, Problem, Rows, Solution, alone, fitting_slots, maximize
+from extremal.workers.extremal.area import RankedArea, area_term
+from extremal.workers.extremal.engine import maximize
+from extremal.workers.extremal.problems import Chain, Problem, Rows, Solution, alone, trace_steps
+from extremal.workers.extremal.settings import Schedule
+from extremal.workers.extremal.slots import CPU_SLOTS, fitting_slots, slots_for
 
 ITEMS, SIZE = 7, 3
 
@@ -19,18 +20,19 @@ class Quadratic:
         self.goals = 2 * torch.rand(ITEMS, SIZE, generator=torch.Generator().manual_seed(0)) - 0.3
         self.limit = limit
         self.batches: list[int] = []
+        self.area = RankedArea(int)
 
-    def start(self) -> Tensor:
+    def start(self, problem: Problem) -> Tensor:
         return torch.ones(SIZE)
 
-    def ones(self, size: float) -> int:
-        return int(size)
+    def project(self, params: Tensor, rows: Rows) -> None:
+        params.clamp_(0, 1)
 
     def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         if len(params) > self.limit:
             raise torch.OutOfMemoryError("no memory")
         self.batches.append(len(params))
-        return -3 * ((params - self.goals[rows.items]) ** 2).sum(1), params
+        return -3 * ((params - self.goals[rows.items]) ** 2).sum(1), self.area(params, rows)
 
     def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
         return {"item": rows.items, "total": params.sum(1)}
@@ -76,7 +78,7 @@ def check(solutions: list[Solution], objective: Quadratic, schedule: Schedule) -
         params, energies = by_torch(objective.goals[item], size, schedule)
         torch.testing.assert_close(solution.params, params, atol=2e-5, rtol=1e-4)
         assert solution.energy.item() == pytest.approx(energies[-1], abs=1e-4)
-        shown = [energies[step] for step in optimize.trace_steps(schedule.steps)]
+        shown = [energies[step] for step in trace_steps(schedule.steps)]
         assert solution.energies.tolist() == pytest.approx(shown, abs=1e-4)
         assert solution.steps == schedule.steps
         assert solution.results["item"] == item
@@ -146,35 +148,90 @@ def test_chains_go_on_from_their_own_solutions() -> None:
     assert all(s.energies[:3].isnan().all() and s.energies[-3:].isfinite().all() for s in late)
 
 
-def test_settled_problems_leave_early_and_the_next_take_their_places() -> None:
-    objective = Quadratic()
-    schedule = Schedule(400, 0.05, 0.5, 0.0, 0.0, "growing", settle=1e-6, check=5)
-    solutions, _ = maximize(everything(), objective, schedule, 4)
-    assert len(solutions) == 2 * ITEMS
-    for solution in solutions:
-        assert solution.steps < 100
-        assert solution.steps % 5 == 0
-        expected = objective.goals[solution.problem.item].clamp(0, 1)
-        torch.testing.assert_close(solution.params, expected, atol=1e-4, rtol=0)
-    assert sum(objective.batches) == sum(s.steps for s in solutions)
-    assert objective.batches[:-100].count(4) == len(objective.batches[:-100])
-
-
 def test_a_score_without_gradient_is_refused() -> None:
     class Detached(Quadratic):
         def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-            return super().evaluate(params, rows)[0].detach(), params
+            reward, penalty = super().evaluate(params, rows)
+            return reward.detach(), penalty
 
     with pytest.raises(ValueError, match="no gradient"):
         maximize(everything(), Detached(), SCHEDULES["sgd"], 4)
 
 
-def test_slots_on_a_cpu_and_from_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fitting_slots(Quadratic()) == optimize.CPU_SLOTS
+def test_slots_on_a_cpu_and_from_measured_memory() -> None:
+    assert fitting_slots(Quadratic(), Problem(0, 1)) == CPU_SLOTS
     with pytest.raises(ValueError, match="slots"):
         maximize(everything(), Quadratic(), SCHEDULES["sgd"], 0)
     mega = 10**6
-    assert (
-        optimize.slots_for(free=1000 * mega, few=30 * mega, more=70 * mega) == 64
-    )  # 10 MB each, 10 MB fixed
-    assert optimize.slots_for(free=5 * mega, few=30 * mega, more=70 * mega) == 1
+    assert slots_for(free=1000 * mega, few=30 * mega, more=70 * mega) == 64  # 10 MB each, 10 MB fixed
+    assert slots_for(free=5 * mega, few=30 * mega, more=70 * mega) == 1
+
+
+def test_no_problems_have_no_solutions() -> None:
+    assert maximize([], Quadratic(), SCHEDULES["sgd"], 4) == ([], 4)
+
+
+class Sparse:
+    """Few numbers near the goals, alike side by side: L1 and total variation, and exactly `size` not zero.
+
+    Its start, projection and penalty are others than the area's throughout.
+    """
+
+    LAMBDA = 0.05
+    GOALS = torch.tensor([[0.9, 0.1, 0.5, 0.8], [0.3, 0.95, 0.7, 0.05], [0.2, 0.35, 0.6, 0.62]])
+    STARTS = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0], [2.0, 0.0, 2.0, 0.0]]) / 1000
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def start(self, problem: Problem) -> Tensor:
+        return self.STARTS[problem.item]
+
+    def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        self.seen.append(params.detach().clone())
+        penalty = params.abs().sum(1) + (params[:, 1:] - params[:, :-1]).abs().sum(1)
+        return -0.5 * (params - self.GOALS[rows.items]).square().sum(1), penalty
+
+    def project(self, params: Tensor, rows: Rows) -> None:
+        params.clamp_(0, 1)
+        for row, problem in zip(params, rows.problems, strict=True):
+            row[row.argsort(descending=True)[int(problem.size) :]] = 0
+
+    def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
+        return {"kept": (params > 0).sum(1)}
+
+
+def best_on_a_grid(goal: Tensor, size: int) -> float:
+    """The largest energy in float64 of all vectors on a grid of twentieths of which `size` are not zero."""
+    axis = torch.linspace(0, 1, 21, dtype=torch.float64)
+    vectors = torch.cartesian_prod(*[axis] * len(goal))
+    vectors = vectors[(vectors > 0).sum(1) <= size]
+    return float(sparse_energy(vectors, goal).max())
+
+
+def sparse_energy(vectors: Tensor, goal: Tensor) -> Tensor:
+    steps = torch.diff(vectors, dim=1)
+    penalty = vectors.abs().sum(1) + steps.abs().sum(1)
+    return -0.5 * ((vectors - goal.double()) ** 2).sum(1) - Sparse.LAMBDA * penalty
+
+
+def test_an_objective_brings_its_own_start_projection_and_penalty() -> None:
+    weight = Sparse.LAMBDA
+    schedule = Schedule(
+        500, 0.03, 0.0, 0.0, weight, "geometric", final=weight, hold=0.8, decay=0.0, optimizer="sgd"
+    )
+    objective = Sparse()
+    chains = [alone(Problem(item, size)) for item in range(3) for size in (1, 2, 4)]
+    solutions, _ = maximize(chains, objective, schedule, 9)
+    assert torch.equal(objective.seen[0], Sparse.STARTS.repeat_interleave(3, 0))
+    for solution in solutions:
+        item, size = solution.problem.item, int(solution.problem.size)
+        assert solution.results["kept"] <= size
+        vector = solution.params.double()[None]
+        energy = float(sparse_energy(vector, Sparse.GOALS[item]))
+        assert solution.energy.item() == pytest.approx(energy, abs=1e-6)
+        steps = vector[0].diff().abs().sum()
+        assert solution.penalty.item() == pytest.approx(float(vector.sum() + steps), abs=1e-6)
+        # Between the grid's points it may be a little better, and nowhere worse.
+        best = best_on_a_grid(Sparse.GOALS[item], size)
+        assert best - 1e-4 < energy < best + 1e-2

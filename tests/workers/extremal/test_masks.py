@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from extremal.workers.config import MaskConfig
 from extremal.workers.extremal.kernel import kernel_profile
 from extremal.workers.extremal.masks import MaskFamily, render_masks
+from extremal.workers.extremal.settings import MaskConfig
 from extremal.workers.extremal.smooth_max import Taps, direct_backward, direct_forward, make_taps, smooth_max
 
 TORCHRAY = MaskConfig(step=3, sigma=6.0)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from extremal.workers.config import SpatialConfig
 from extremal.workers.extremal.perturbation import gaussian_blur, perturb, pyramid
+from extremal.workers.extremal.settings import SpatialConfig
 
 FOUR = torch.tensor([1, 0, 0, 1])  # the image under each of four masks
 

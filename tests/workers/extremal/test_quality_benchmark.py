@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal.workers import Network, Preprocess, SpatialConfig, extremal_perturbation, spatial_preset
-from extremal.workers.config import with_steps
 from extremal.workers.extremal.perturbation import gaussian_blur
+from extremal.workers.extremal.settings import with_steps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 quality = importlib.import_module("quality")

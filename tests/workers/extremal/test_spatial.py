@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from extremal.workers import SpatialConfig, extremal_perturbation, spatial_preset
-from extremal.workers.config import MaskConfig, Schedule
-from extremal.workers.extremal.engine import first_reaching
+from extremal.workers.extremal.a_star import first_reaching
 from extremal.workers.extremal.masks import MaskFamily
+from extremal.workers.extremal.settings import MaskConfig, Schedule
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
-from extremal.workers.config import InversionConfig, Objective, Parameterization
 from extremal.workers.errors import LayerError
 from extremal.workers.images import Preprocess
 from extremal.workers.inversion.invert import (
@@ -32,6 +31,7 @@ from extremal.workers.inversion.parameterization import (
     png,
     shake,
 )
+from extremal.workers.inversion.settings import InversionConfig, Objective, Parameterization
 from extremal.workers.networks.cut import Split, split_network
 from extremal.workers.networks.network import Network, load_network
 

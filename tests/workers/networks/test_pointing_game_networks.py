@@ -13,11 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-from extremal.pipeline.config import DatasetConfig, NetworkConfig, RunConfig
 from extremal.pipeline.prepare import prepare
 from extremal.storage import ConfigMismatch
 from extremal.workers import extremal_perturbation
-from extremal.workers.config import Layers
+from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.cut import layer_names, split_network
@@ -31,6 +30,7 @@ from extremal.workers.networks.pointing_game import (
     fully_convolutional_vgg16,
 )
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.settings import Layers
 
 NARROW = 4
 State = dict[str, Tensor]

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from extremal.workers.extremal.perturbation import gaussian_blur
 from extremal.workers.images import Preprocess
-from extremal.workers.pointing.point import Smooth, locate, to_original
+from extremal.workers.pointing.point import locate, to_original
+from extremal.workers.pointing.smooth import Smooth
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.09])

@@ -10,13 +10,15 @@ from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 from torchvision.models import resnet18, squeezenet1_1
 
-from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
 from extremal.workers.errors import LayerError
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.saliency import METHODS, check_methods
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.excitation import Excitation, contrastive, marginal
 from extremal.workers.saliency.layers import layers_of
 from extremal.workers.saliency.recorded_pass import Trace, record
+from extremal.workers.saliency.settings import Layers
 
 Floats = npt.NDArray[np.float64]
 IMAGES = ("ILSVRC2012_val_00000347", "train_n01491361")
@@ -30,7 +32,7 @@ def test_maps_are_the_reference_implementations(image: str, shared_data: Path) -
     assert layers_of(network, Layers()) == layers
     batch = batch_of(network, torch.from_numpy(stored["input"]), [int(stored["target"])], layers)
     for name in ("mwp", "cmwp"):
-        found, wanted = METHODS[name].compute(batch).maps, stored[name][0, 0]
+        found, wanted = METHODS[name].method.compute(batch).maps, stored[name][0, 0]
         assert np.corrcoef(found[0].flatten(), wanted.flatten())[0, 1] > 0.9999, name
         assert int(found.argmax()) == int(wanted.argmax()), name
         np.testing.assert_allclose(found[0], wanted, atol=1e-5 * wanted.max(), err_msg=name)

@@ -2,6 +2,7 @@ import gc
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import captum.attr
@@ -13,17 +14,20 @@ from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model
 
-from extremal.pipeline.config import RunConfig, build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.storage import kinds
-from extremal.workers.config import ChannelConfig, Layers, SaliencyConfig, SpatialConfig
+from extremal.workers.config import RunConfig
 from extremal.workers.errors import LayerError
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.saliency import METHODS, Batch, attribute, check_methods
 from extremal.workers.saliency import gradients as g
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.layers import layers_of
 from extremal.workers.saliency.recorded_pass import record
+from extremal.workers.saliency.settings import Layers
 from extremal.workers.shard.worker import Worker
 
 AT_INPUT = ("gradient", "deconvnet", "guided")
@@ -228,9 +232,7 @@ def test_pairs_of_one_image_and_a_single_forward_pass() -> None:
     passes: list[object] = []
     with network.module.register_forward_pre_hook(lambda *_: passes.append(1)):
         batch = batch_of(network, images, [0, 1], LAYERS)
-        pairs = Batch(
-            network, images, [1, 0, 1], torch.tensor([1, 0, 3]), [0, 1, 2], 0, LAYERS, SaliencyConfig()
-        )
+        pairs = replace(batch, image=[1, 0, 1], targets=torch.tensor([1, 0, 3]), seeds=[0, 1, 2])
         found, whole = maps(pairs), maps(batch)
     assert len(passes) == 4  # one for the gradients and one for the excitation, of each batch
     for name in ALL:
@@ -270,9 +272,9 @@ def test_nothing_is_left_behind(name: str, broken: bool) -> None:
     batch = batch_of(network, images, [0, 1], LAYERS)
     if broken:
         with pytest.raises(RuntimeError, match="in the middle"):
-            METHODS[name].compute(batch)
+            METHODS[name].method.compute(batch)
     else:
-        METHODS[name].compute(batch)
+        METHODS[name].method.compute(batch)
     for part in module.modules():
         assert not any((part._forward_hooks, part._forward_pre_hooks, part._backward_hooks))
         assert part.training == (part is module.relu1)

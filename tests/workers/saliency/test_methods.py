@@ -1,4 +1,4 @@
-"""Every method of the table, by the same tests: an entry in METHODS is all that a new one needs here."""
+"""Every method of the table, by the same tests: a card in METHODS is all that a new one needs here."""
 
 import functools
 import gc
@@ -14,20 +14,13 @@ from torch import Tensor, nn
 from torchvision.models import googlenet, mobilenet_v2, resnet18, squeezenet1_1
 from torchvision.models.vgg import VGG, make_layers
 
-from extremal.workers.config import (
-    ChannelConfig,
-    Layers,
-    MaskConfig,
-    OcclusionConfig,
-    RiseConfig,
-    SaliencyConfig,
-    Schedule,
-    SpatialConfig,
-)
+from extremal.workers.extremal.settings import ChannelConfig, MaskConfig, Schedule, SpatialConfig
 from extremal.workers.networks.cut import Split, split_network
 from extremal.workers.networks.network import IMAGENET, Network
 from extremal.workers.saliency import METHODS, Batch
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.layers import layers_of
+from extremal.workers.saliency.settings import Layers, OcclusionConfig, RiseConfig
 
 CLASSES = 5
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -91,17 +84,27 @@ def make_batch(image: list[int], height: int = 24, width: int = 24, seed: int = 
     images = torch.randn(max(image) + 1, 3, height, width, generator=generator)
     targets = torch.arange(len(image)) * 2 % CLASSES
     seeds = [100 + i for i in range(len(image))]
-    configs = (LAYERS, SALIENCY, SPATIAL, CHANNEL)
-    return Batch(small_vgg(), images, image, targets, seeds, seed, *configs, split=small_split())
+    return Batch(
+        network=small_vgg(),
+        images=images,
+        image=image,
+        targets=targets,
+        seeds=seeds,
+        seed=seed,
+        layers=LAYERS,
+        config=SALIENCY,
+        sections=(SPATIAL, CHANNEL),
+        split=small_split(),
+    )
 
 
 def shortened(batch: Batch) -> Batch:
     """The same with optimizations of two steps."""
-    spatial, channel = (
+    sections = (
         replace(config, schedule=replace(config.schedule, steps=2))
-        for config in (batch.spatial, batch.channel)
+        for config in (batch.settings(SpatialConfig), batch.settings(ChannelConfig))
     )
-    return replace(batch, spatial=spatial, channel=channel)
+    return replace(batch, sections=tuple(sections))
 
 
 def one_of(batch: Batch, pair: int) -> Batch:
@@ -113,7 +116,6 @@ def one_of(batch: Batch, pair: int) -> Batch:
         image=[0],
         targets=batch.targets[one],
         seeds=batch.seeds[one],
-        shared={},
     )
 
 
@@ -123,7 +125,7 @@ def one_of(batch: Batch, pair: int) -> Batch:
 @every_method
 def test_maps_are_finite_float32_of_each_pair(method: str) -> None:
     batch = make_batch([0, 1, 1], 24, 32)
-    found = METHODS[method].compute(batch)
+    found = METHODS[method].method.compute(batch)
     assert found.maps.dtype == torch.float32
     assert found.maps.ndim == 3
     assert len(found.maps) == 3
@@ -142,9 +144,9 @@ def test_maps_are_finite_float32_of_each_pair(method: str) -> None:
 @every_method
 def test_batch_of_eight_equals_eight_of_one(method: str, image: list[int], height: int, width: int) -> None:
     batch = make_batch(image, height, width)
-    together = METHODS[method].compute(batch)
+    together = METHODS[method].method.compute(batch)
     for pair in range(8):
-        alone = METHODS[method].compute(one_of(batch, pair))
+        alone = METHODS[method].method.compute(one_of(batch, pair))
         limit = 1e-4 * float(alone.maps.abs().max())
         torch.testing.assert_close(together.maps[pair], alone.maps[0], atol=limit, rtol=1e-4)
         for name, values in together.diagnostics.items():
@@ -154,10 +156,10 @@ def test_batch_of_eight_equals_eight_of_one(method: str, image: list[int], heigh
 @every_method
 def test_maps_depend_on_the_seed_if_the_method_is_random_and_on_no_other_generator(method: str) -> None:
     batch = make_batch([0, 1])
-    first = METHODS[method].compute(batch).maps
+    first = METHODS[method].method.compute(batch).maps
     torch.rand(3)
-    assert METHODS[method].compute(make_batch([0, 1])).maps.equal(first)
-    other = METHODS[method].compute(make_batch([0, 1], seed=1)).maps
+    assert METHODS[method].method.compute(make_batch([0, 1])).maps.equal(first)
+    other = METHODS[method].method.compute(make_batch([0, 1], seed=1)).maps
     assert other.equal(first) == (method not in RANDOM_METHODS)
 
 
@@ -236,9 +238,9 @@ def test_nothing_is_left_behind_not_even_after_an_error_in_the_network(method: s
             before = state(batch)
             if blows:
                 with pytest.raises(Blown):
-                    METHODS[method].compute(batch)
+                    METHODS[method].method.compute(batch)
             else:
-                METHODS[method].compute(batch)
+                METHODS[method].method.compute(batch)
             assert state(batch) == before
 
     honest = Fuse()
@@ -259,7 +261,7 @@ def test_memory_does_not_grow_over_a_hundred_batches(method: str) -> None:
 
     def some(count: int) -> None:
         for _ in range(count):
-            METHODS[method].compute(shortened(make_batch([0], 12, 12)))
+            METHODS[method].method.compute(shortened(make_batch([0], 12, 12)))
 
     some(3)  # what is cached is there after these
     tensors, objects = living()
@@ -308,15 +310,17 @@ def miniature(name: str) -> Network:
 def test_every_method_works_on_every_architecture(method: str, name: str) -> None:
     network = miniature(name)
     layers = layers_of(network, Layers())
+    channel = replace(CHANNEL, layer=layers.cam, schedule=replace(CHANNEL.schedule, steps=2))
+    batch = shortened(make_batch([0, 0, 0, 0], 64, 64))
     batch = replace(
-        shortened(make_batch([0, 0, 0, 0], 64, 64)),
+        batch,
         network=network,
         layers=layers,
         config=replace(SALIENCY, occlusion=OcclusionConfig(32, 32)),
-        channel=replace(CHANNEL, layer=layers.cam, schedule=replace(CHANNEL.schedule, steps=2)),
+        sections=(batch.settings(SpatialConfig), channel),
         split=None,
     )
-    maps = METHODS[method].compute(batch).maps
+    maps = METHODS[method].method.compute(batch).maps
     assert len(maps) == 4
     assert maps.isfinite().all()
     assert maps.abs().max() > 0, "a map may be zero, but not those of four classes"

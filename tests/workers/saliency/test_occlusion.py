@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal.workers.config import Layers, OcclusionConfig, SaliencyConfig
 from extremal.workers.networks.network import IMAGENET, Network
 from extremal.workers.saliency import Batch
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.masked_scores import chunks
 from extremal.workers.saliency.occlusion import corners, occlusion
+from extremal.workers.saliency.settings import OcclusionConfig
 
 
 def small() -> Network:
@@ -27,7 +28,9 @@ def batch(height: int, width: int, window: int, stride: int) -> Batch:
     images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
     config = SaliencyConfig(methods=("occlusion",), occlusion=OcclusionConfig(window, stride))
     targets = torch.tensor([1, 4, 1])
-    return Batch(small(), images, [1, 0, 0], targets, [1, 2, 3], 0, Layers(), config)
+    return Batch(
+        network=small(), images=images, image=[1, 0, 0], targets=targets, seeds=[1, 2, 3], config=config
+    )
 
 
 def test_windows_lie_at_multiples_of_the_stride_and_at_the_end() -> None:

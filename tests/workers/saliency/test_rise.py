@@ -10,10 +10,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from extremal.workers.config import Layers, RiseConfig, SaliencyConfig
 from extremal.workers.networks.network import IMAGENET, Network
 from extremal.workers.saliency import Batch
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.rise import RandomMasks, probability, rise
+from extremal.workers.saliency.settings import RiseConfig
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 30, 45
@@ -45,7 +46,16 @@ def batch(config: RiseConfig, seed: int = 0, slots: int | None = None) -> Batch:
     images = torch.randn(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
     targets = torch.tensor([0, 3, 4])
     saliency = SaliencyConfig(methods=("rise",), rise=config)
-    return Batch(small(), images, [0, 0, 1], targets, [1, 2, 3], seed, Layers(), saliency, slots=slots)
+    return Batch(
+        network=small(),
+        images=images,
+        image=[0, 0, 1],
+        targets=targets,
+        seeds=[1, 2, 3],
+        seed=seed,
+        config=saliency,
+        slots=slots,
+    )
 
 
 @pytest.mark.parametrize("cells", [1, 2, 7])
@@ -154,7 +164,10 @@ def test_a_network_of_one_class_an_image_is_not_saturated() -> None:
     network = Network("sides", Sides(), IMAGENET, None, "")
     saliency = SaliencyConfig(methods=("rise",), rise=RiseConfig(200))
     images, targets = torch.ones(1, 3, HEIGHT, WIDTH), torch.tensor([0, 1])
-    left, right = rise(Batch(network, images, [0, 0], targets, [1, 2], 0, Layers(), saliency)).maps
+    pairs = Batch(
+        network=network, images=images, image=[0, 0], targets=targets, seeds=[1, 2], config=saliency
+    )
+    left, right = rise(pairs).maps
     half = WIDTH // 2
     difference = left - right
     assert difference[:, :half].mean() > 0.01

@@ -21,19 +21,21 @@ from extremal.jobs.options import assemble
 from extremal.jobs.score import show_scores
 from extremal.jobs.status import show_status
 from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.aggregates.inversions import mean_cosines
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.config import RunConfig, merge
+from extremal.pipeline.config import merge
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.inversion import mean_cosines
-from extremal.pipeline.prepare import prepare, stored_config, worker_spec
+from extremal.pipeline.prepare import prepare, worker_spec
+from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, kinds
 from extremal.storage.compact import compact
 from extremal.storage.verify import verify
 from extremal.workers import load_network
+from extremal.workers.config import RunConfig
 from extremal.workers.inversion.invert import activations, cosine, energy, invert, masked
 from extremal.workers.networks.cut import split_network
-from extremal.workers.shard.rows import pair_seed
+from extremal.workers.shard.rows import unit_seed
 from extremal.workers.shard.worker import Worker
 
 LAYER, CHANNELS, SIDE = "block4", 128, 64
@@ -103,11 +105,11 @@ def test_rows_of_pairs_are_what_the_library_computes(run: Run, channels: Run, sh
         # The run's own batch: Adam's first step is a gradient's sign, and so that of the batch's rounding.
         row, batch = first, rows[first["pair"] : first["pair"] + 2]
         assert len({plan["batch"][r["pair"]].as_py() for r in batch}) == 1
-        stored, seed = masks[row["image_id"], row["class_id"]], pair_seed(3, row)
+        stored, seed = masks[row["image_id"], row["class_id"]], unit_seed(3, kinds.PAIR, row)
         files = [Image.open(shapes / r["path"]).convert("RGB") for r in batch]
         value = split.head(torch.stack([network.preprocess(file) for file in files])).value
         targets = torch.cat([value, masked(value, torch.stack([stored_mask(r) for r in batch]), split)])
-        seeds = [pair_seed(3, r) for r in batch]
+        seeds = [unit_seed(3, kinds.PAIR, r) for r in batch]
         expected = invert(network, split, targets, 2 * seeds, config=options(channels).inversion)
         for name, i in (("", 0), ("_masked", 2)):
             wanted = (expected.pictures[i].permute(1, 2, 0).numpy() * 255).round()
@@ -256,14 +258,13 @@ def test_channels_are_the_largest_of_each_class(channels: Run, tmp_path: Path) -
     assert [row["channel"] for row in rows] == sorted(expected)
     assert list(verify(run)) == []
     for row in rows:
-        assert row["image_id"] == row["path"] == f"{LAYER}:{row['channel']}"
-        assert (row["class_id"], row["class_name"]) == (row["channel"], f"channel {row['channel']}")
-        assert (row["objective"], row["target"], row["target_name"]) == ("channel", -1, None)
+        assert (row["layer"], row["objective"]) == (LAYER, "channel")
         assert (row["image_masked"], row["cosine_masked"], row["energy_masked"]) == (None, None, [])
         assert pixels(row["image"]).shape == (SIDE, SIDE, 3)
         assert len(row["energy"]) == CHANNELS
-    plan = run.plan().to_pylist()
-    assert all(row["targets"] == [] and row["width"] == row["height"] == SIDE for row in plan)
+    assert run.unit == kinds.CHANNEL_OF_LAYER
+    assert run.plan().column_names == ["unit", "layer", "channel", "shard", "batch"]
+    assert not {"image_id", "path", "class_id", "target"} & {*run.schema(kinds.INVERSION).names}
     # The objective is that of pairs: no part of this run, and of no effect on its pictures.
     distance = options(channels, inversion={"subject": "channels", "per_class": 2, "objective": "distance"})
     prepare(distance, run.uri)

@@ -14,13 +14,13 @@ from runs import SETTINGS, compute, timeless
 from scipy import ndimage
 
 from extremal.jobs.options import assemble
-from extremal.pipeline.config import RunConfig, merge
+from extremal.pipeline.config import merge
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.storage import Run, kinds
 from extremal.storage.verify import verify
 from extremal.workers import load_network
-from extremal.workers.config import Layers
+from extremal.workers.config import RunConfig
 from extremal.workers.errors import LayerError
 from extremal.workers.saliency import METHODS, Batch, Maps
 from extremal.workers.saliency.fidelity import insertion_deletion
@@ -62,10 +62,16 @@ def alone(run: Run, shapes: Path, row: dict[str, Any]) -> tuple[Batch, Maps]:
     network = load_network("shapes_cnn", "random", resize=INPUT, crop=0)
     image = network.preprocess(Image.open(shapes / row["path"]).convert("RGB"))[None]
     batch = Batch(
-        network, image, [0], torch.tensor([row["target"]]), [row["seed"]], settings.seed, Layers(),
-        settings.saliency, settings.spatial,
-    )  # fmt: skip
-    return batch, METHODS[row["method"]].compute(batch)
+        network=network,
+        images=image,
+        image=[0],
+        targets=torch.tensor([row["target"]]),
+        seeds=[row["seed"]],
+        seed=settings.seed,
+        config=settings.saliency,
+        sections=(settings.spatial,),
+    )
+    return batch, METHODS[row["method"]].method.compute(batch)
 
 
 def test_each_pair_has_a_row_of_each_method_and_a_point_of_each_and_the_center(run: Run) -> None:
@@ -191,16 +197,16 @@ def test_a_map_that_is_no_numbers_costs_its_pair_and_a_retry_mends_it(
     settings = options(shapes, "gradient,occlusion", batch=4, shard_size=4, dataset={"limit": 4})
     run, _ = prepare(settings, str(tmp_path / "run"))
     worker = Worker(worker_spec(settings, run, "cpu"))
-    honest = METHODS["gradient"].compute
+    honest = METHODS["gradient"].method.compute
 
     def broken(batch: Batch) -> Maps:
         maps = honest(batch).maps
         maps[1, 0, 0] = float("nan")
         return Maps(maps)
 
-    table = dict(METHODS) | {"gradient": replace(METHODS["gradient"], compute=broken)}
     with monkeypatch.context() as patch:
-        patch.setattr("extremal.workers.shard.attribution.METHODS", table)
+        method = replace(METHODS["gradient"].method, compute=broken)
+        patch.setattr("extremal.workers.saliency.gradients.GRADIENT", method)
         list(worker.run_shard(0))
     assert run.table(kinds.SALIENCY, ["pair"])["pair"].to_pylist() == [0, 0, 2, 2, 3, 3]
     (failure,) = run.table(kinds.FAILURES).to_pylist()

@@ -15,20 +15,23 @@ import torch
 from PIL import Image
 from runs import SETTINGS, compute, config, timeless
 
-import extremal.workers.shard.attribution
-from extremal.pipeline.config import DatasetConfig, build_config, merge, method_trees
+import extremal.workers.studies.spatial
+from extremal.pipeline.config import build_config, merge, method_trees
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.stored_masks import draw_masks
 from extremal.storage import ConfigMismatch, Run, kinds
+from extremal.storage.folder import open_root
 from extremal.storage.kinds import Kind
 from extremal.storage.verify import verify
 from extremal.workers import load_network
+from extremal.workers.config import DatasetConfig
 from extremal.workers.errors import NetworkError
 from extremal.workers.extremal.spatial import extremal_perturbation
 from extremal.workers.networks.weights import fingerprint
-from extremal.workers.shard.attribution import group
+from extremal.workers.shard.units import Source, decoded
 from extremal.workers.shard.worker import Worker
+from extremal.workers.studies.computation import pair_batch
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +138,14 @@ def test_one_bad_pair_of_a_batch_fails_alone(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, worker = batch_of_four(shapes, tmp_path / "run")
-    honest = worker.attribution.explain
+    honest = worker.computation.compute
 
     def fails_with_pair_two(items: list[Any]) -> Any:
         if any(item.row["pair"] == 2 for item in items):
             raise RuntimeError("no luck with pair two")
         return honest(items)
 
-    monkeypatch.setattr(worker.attribution, "explain", fails_with_pair_two)
+    monkeypatch.setattr(worker.computation, "compute", fails_with_pair_two)
     reports = list(worker.run_shard(0))
     assert sum(r.pairs for r in reports) == 4
     assert sum(r.failed for r in reports) == 1
@@ -155,7 +158,7 @@ def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, worker = batch_of_four(shapes, tmp_path / "run")
-    honest = extremal.workers.shard.attribution.spatial_rows
+    honest = extremal.workers.studies.spatial._rows
     calls: list[int] = []
 
     def overflows_in_pair_one(result: Any) -> Any:
@@ -164,7 +167,7 @@ def test_a_pair_whose_scores_are_no_numbers_fails_alone_and_nothing_is_computed_
         rows[1]["score_preserve"][1] = np.inf
         return rows
 
-    monkeypatch.setattr(extremal.workers.shard.attribution, "spatial_rows", overflows_in_pair_one)
+    monkeypatch.setattr(extremal.workers.studies.spatial, "_rows", overflows_in_pair_one)
     list(worker.run_shard(0))
     assert calls == [4]
     assert run.table(kinds.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
@@ -315,8 +318,9 @@ def test_voc_class_is_explained_by_its_most_confident_synset(tmp_path: Path) -> 
     worker = Worker(worker_spec(settings, run, "cpu"))
     (row,) = run.plan().to_pylist()
     logits = worker.network(worker.network.preprocess(Image.open(images / "a.jpg"))[None])[0]
-    (items,) = worker._decode([{**row, "targets": [0, 3, 5]}], [])
-    chosen = group(worker.network, items).targets
+    source = Source(worker.network, open_root(str(images)), run.unit, 0)
+    (items,), _ = decoded(source, [{**row, "targets": [0, 3, 5]}])
+    chosen = pair_batch(worker.network, items).targets
     assert chosen.item() == [0, 3, 5][int(logits[[0, 3, 5]].argmax())]
-    (items,) = worker._decode([row], [])
-    assert group(worker.network, items).targets.item() == int(logits.argmax())
+    (items,), _ = decoded(source, [row])
+    assert pair_batch(worker.network, items).targets.item() == int(logits.argmax())

@@ -1,5 +1,6 @@
-"""What an inversion run computes of a group of pairs or channels: rows of `INVERSION`."""
+"""The study `inversion`: pictures of the activations of pairs, or of channels (eq. 12)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,76 +9,75 @@ import torch
 from torch import Tensor
 
 from extremal.storage import Run, RunError, kinds
-from extremal.workers.config import InversionConfig
+from extremal.workers.config import RunConfig
+from extremal.workers.extremal.settings import ChannelConfig
 from extremal.workers.inversion.invert import InversionResult, channel_targets, cosine, invert, masked
 from extremal.workers.inversion.parameterization import png
+from extremal.workers.inversion.settings import InversionConfig
 from extremal.workers.networks.cut import Split, split_network
 from extremal.workers.networks.network import Network
-from extremal.workers.shard.attribution import Found
-from extremal.workers.shard.rows import KEY, Item, Row
+from extremal.workers.shard.rows import Item, Row
+from extremal.workers.studies.computation import Outcome, not_finite
 
 _PAIR = ("image_id", "class_id", "class_name")  # what names a pair in the channel run as in this one
 _COLUMNS = ["pair", *_PAIR, "target", "target_name", "counts", "masks_shape", "masks", "a_star"]
+# What a row holds of a channel in place of what only pairs have.
+_OF_A_CHANNEL: Mapping[str, Any] = {
+    "target": -1,
+    "target_name": None,
+    "objective": "channel",
+    "a_star": None,
+    "image_masked": None,
+    "cosine_masked": None,
+    "cosine_between": None,
+    "energy_masked": [],
+}
 
 
 class Inversion:
-    """The inversions of a run on one network; stands where an `Attribution` does."""
+    """The inversions of a run on one network; a `Computation`."""
 
-    def __init__(
-        self,
-        network: Network,
-        config: InversionConfig,
-        layer: str,
-        channels_hash: str | None,
-        slots: int | None,
-    ) -> None:
+    def __init__(self, network: Network, config: RunConfig, run: Run) -> None:
         """
-        Args:
-            layer: of the channel run. channels_hash: the config_hash of that run when this one was planned.
-            slots: most pictures at once, None = 16.
-
         Raises:
             LayerError: the network has no such layer.
-            RunError: `config.channels` is not that run.
+            RunError: the configuration's channel run is not the one that the run was planned with.
         """
-        self.network, self.config, self.slots = network, config, slots
-        self._split: Split = split_network(network, layer)
-        self._channels = Run.open(config.channels)
-        if self._channels.manifest.config_hash != channels_hash:
+        self.network, self.config, self.slots = network, config.settings(InversionConfig), config.slots
+        self._split: Split = split_network(network, config.settings(ChannelConfig).layer)
+        self._channels = Run.open(self.config.channels)
+        if self._channels.manifest.config_hash != run.manifest.data.channels:
             raise RunError(
                 f"{self._channels.place()} is another channel run than the one that was planned with. "
                 "Put that one back, or give --channels where it lies now and another --out."
             )
 
-    def explain(self, items: list[Item]) -> list[Found]:
+    def compute(self, items: list[Item]) -> list[Outcome]:
         """The inversions of pairs of one input shape, or of channels."""
-        found = self._of_pairs(items) if self.config.subject == "pairs" else self._of_channels(items)
-        for one, item in zip(found, items, strict=True):
-            for row in one.rows:
-                row |= {key: item.row[key] for key in KEY}
-                row |= {"seed": item.seed, "layer": self._split.layer}
-        return found
+        outcomes = self._of_pairs(items) if self.config.subject == "pairs" else self._of_channels(items)
+        for outcome in outcomes:
+            for row in outcome.rows:
+                row["layer"] = self._split.layer
+        return outcomes
 
-    def _of_channels(self, items: list[Item]) -> list[Found]:
-        channels = [item.row["class_id"] for item in items]
+    def _of_channels(self, items: list[Item]) -> list[Outcome]:
+        # Runs of schema 4 plan a channel as a class of that number.
+        rows = (item.row for item in items)
+        channels = [int(row["channel"] if "channel" in row else row["class_id"]) for row in rows]
         targets = channel_targets(self.network, self._split, channels)
         # `objective` is a choice for pairs, and no part of this run's identity.
         result = self._invert(items, targets, replace(self.config, objective="dot"))
-        rows = _rows(result)
-        for row, channel in zip(rows, channels, strict=True):
-            row |= {"target": -1, "target_name": None, "objective": "channel", "channel": channel}
-            row |= {"a_star": None, "image_masked": None, "cosine_masked": None, "cosine_between": None}
-            row["energy_masked"] = []
-        return [_found(row) for row in rows]
+        pictures = zip(_rows(result), channels, strict=True)
+        return [_outcome({**row, **_OF_A_CHANNEL, "channel": channel}) for row, channel in pictures]
 
-    def _of_pairs(self, items: list[Item]) -> list[Found]:
+    def _of_pairs(self, items: list[Item]) -> list[Outcome]:
         """Both inversions of each pair that the channel run has a mask of; they share seed and steps."""
-        known = self._read(items)
-        found = [Found([], [], LookupError(_no_mask(item))) for item in items]
-        there = [i for i, row in enumerate(known) if row is not None]
+        stored = self._read(items)
+        outcomes = [Outcome([], error=LookupError(_no_mask(item))) for item in items]
+        there = [i for i, row in enumerate(stored) if row is not None]
         if not there:
-            return found
-        chosen, rows = [items[i] for i in there], [known[i] for i in there]
+            return outcomes
+        chosen, rows = [items[i] for i in there], [stored[i] for i in there]
         images = torch.stack([item.input for item in chosen]).to(self.network.device)
         value = self._split.head(images).value.float()
         masks = torch.stack([_mask(row) for row in rows if row is not None])
@@ -86,15 +86,15 @@ class Inversion:
         whole, part = result.activations.chunk(2)
         between = cosine(whole, part).tolist()
         both = _rows(result)
-        for i, one, other, stored, alike in zip(
+        for i, full, kept, channel_row, alike in zip(
             there, both[: len(there)], both[len(there) :], rows, between, strict=True
         ):
-            assert stored is not None
-            row = one | {name: stored[name] for name in ("target", "target_name", "a_star")}
+            assert channel_row is not None
+            row = full | {name: channel_row[name] for name in ("target", "target_name", "a_star")}
             row |= {"objective": self.config.objective, "channel": None, "cosine_between": alike}
-            row |= {f"{name}_masked": other[name] for name in ("image", "cosine", "energy")}
-            found[i] = _found(row | {"trace": one["trace"] + other["trace"]})
-        return found
+            row |= {f"{name}_masked": kept[name] for name in ("image", "cosine", "energy")}
+            outcomes[i] = _outcome(row | {"trace": full["trace"] + kept["trace"]})
+        return outcomes
 
     def _invert(self, items: list[Item], targets: Tensor, config: InversionConfig) -> InversionResult:
         seeds = [item.seed for item in items]
@@ -147,8 +147,8 @@ def _rows(result: InversionResult) -> list[Row]:
     ]
 
 
-def _found(row: Row) -> Found:
+def _outcome(row: Row) -> Outcome:
     numbers = [*row["trace"], *row["energy"], *row["energy_masked"]]
     if torch.tensor(numbers).isfinite().all():
-        return Found([row], [])
-    return Found([], [], FloatingPointError("the objective became infinite or not a number"))
+        return Outcome([row])
+    return Outcome([], error=not_finite("the objective"))

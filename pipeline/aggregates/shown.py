@@ -1,4 +1,4 @@
-"""All that a run's files tell of its quality: the tables to store, and which of their columns to show."""
+"""What single aggregates add to a run's scores: tables to store, and which of their columns to show."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,11 @@ from extremal.pipeline.aggregates.bootstrap import (
 )
 from extremal.pipeline.aggregates.curves import curves
 from extremal.pipeline.aggregates.fidelity import fidelity
+from extremal.pipeline.aggregates.inversions import mean_cosines
 from extremal.pipeline.aggregates.monotonicity import monotonicity, monotonicity_summary
-from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.aggregates.over_shards import Blocks
 from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
-from extremal.pipeline.inversion import mean_cosines
-from extremal.storage import Run, kinds
-from extremal.storage.kinds import Kind
+from extremal.storage import Run
 
 SUMMARY_COLUMNS = ("method", "subset", "class_mean", "pooled", "energy_class_mean", "skipped")
 DIFFERENCE_COLUMNS = (
@@ -53,30 +52,23 @@ class Scores:
     shown: list[Shown] = field(default_factory=list)
 
 
-def scores(run: Run, rule: Rule, blocks: Blocks = in_one) -> Scores:
-    """The pointing game of a run, and what else its kind of results tells.
-
-    Raises:
-        RunError: a shard is damaged or foreign.
-    """
-    found = Scores()
-    for add in _OF_KIND[run.kind]:
-        add(found, run, rule, blocks)
-    return found
+# One of them adds its tables to what was found before.
+Aggregate = Callable[[Scores, Run, Rule, Blocks], None]
 
 
-def _pointing(found: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+def pointing_scores(scores: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+    """The pointing game with intervals, and the best method against the others."""
     table = pointing(run, rule, blocks)
     resampled = bootstrap(gather(counted_points(run, rule, blocks)))
     summary = with_intervals(pointing_summary(table), resampled)
     pairwise = differences(resampled)
-    found.tables |= {"pointing": table, "pointing_summary": summary, "differences": pairwise}
+    scores.tables |= {"pointing": table, "pointing_summary": summary, "differences": pairwise}
     title = f"Pointing game, {rule}: share of hits [95 % interval]"
-    found.shown.append(Shown(title, summary, SUMMARY_COLUMNS))
+    scores.shown.append(Shown(title, summary, SUMMARY_COLUMNS))
     best = _of_best(summary, pairwise)
     if best.num_rows:
         title = "The best method less the others, on the same resamples: points of percent"
-        found.shown.append(Shown(title, best, DIFFERENCE_COLUMNS))
+        scores.shown.append(Shown(title, best, DIFFERENCE_COLUMNS))
 
 
 def _of_best(summary: pa.Table, pairwise: pa.Table) -> pa.Table:
@@ -91,36 +83,32 @@ def _of_best(summary: pa.Table, pairwise: pa.Table) -> pa.Table:
     return pairwise.filter(pa.array([key in keys for key in rows], pa.bool_()))
 
 
-def _monotonicity(found: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+def monotonicity_scores(scores: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+    """Does the score grow with the mask?"""
     steps = monotonicity(run, blocks)
-    found.tables["monotonicity"] = steps
+    scores.tables["monotonicity"] = steps
     title = "Monotonicity: does the score grow with the mask, below a*?"
-    found.shown.append(Shown(title, monotonicity_summary(steps), MONOTONICITY_COLUMNS))
+    scores.shown.append(Shown(title, monotonicity_summary(steps), MONOTONICITY_COLUMNS))
 
 
-def _curves(found: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
-    table = found.tables["curves"] = curves(run, blocks)
+def curve_scores(scores: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+    """Score over area."""
+    table = scores.tables["curves"] = curves(run, blocks)
     title = "Score over area: 1 is the whole image's, 0 the perturbed one's (number of pairs)"
-    found.shown.append(Shown(title, table, CURVE_COLUMNS))
+    scores.shown.append(Shown(title, table, CURVE_COLUMNS))
 
 
-def _fidelity(found: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+def fidelity_scores(scores: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+    """Insertion and deletion, where they were measured."""
     table = fidelity(run, blocks)
     if table.num_rows:
-        found.tables["fidelity"] = table
+        scores.tables["fidelity"] = table
         title = "Area under the insertion curve (more is better) and the deletion curve (less is better)"
-        found.shown.append(Shown(title, table, ("method", "insertion", "deletion")))
+        scores.shown.append(Shown(title, table, ("method", "insertion", "deletion")))
 
 
-def _inversions(found: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
-    table = found.tables["inversions"] = mean_cosines(run)
+def inversion_scores(scores: Scores, run: Run, rule: Rule, blocks: Blocks) -> None:
+    """Cosines of activations."""
+    table = scores.tables["inversions"] = mean_cosines(run)
     title = "Cosine of a picture's activations with those inverted, and of the two pictures of a pair"
-    found.shown.append(Shown(title, table, COSINE_COLUMNS))
-
-
-_OF_KIND: dict[Kind, Sequence[Callable[[Scores, Run, Rule, Blocks], None]]] = {
-    kinds.SPATIAL: (_pointing, _monotonicity, _curves),
-    kinds.CHANNEL: (_pointing, _monotonicity),
-    kinds.SALIENCY: (_pointing, _fidelity),
-    kinds.INVERSION: (_inversions,),  # it points at nothing
-}
+    scores.shown.append(Shown(title, table, COSINE_COLUMNS))

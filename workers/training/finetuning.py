@@ -1,7 +1,7 @@
-"""Training a classifier for many labels at once, on one device: loss, optimizer, average precision."""
+"""Fine-tuning a network into a classifier of many labels at once: head, loss, optimizer, measurement."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +13,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from extremal.storage.folder import open_root
+from extremal.workers.errors import NetworkError
+from extremal.workers.images import MAX_INPUT
 from extremal.workers.networks.classifier import Head, find_head, fold_input, rectified, replace_head
 from extremal.workers.networks.network import Network, pool_logits
+from extremal.workers.training.augmentations import AUGMENTATIONS
+from extremal.workers.training.average_precision import average_precision
 from extremal.workers.training.batches import (
+    ABSENT,
     IGNORED,
     PRESENT,
     Batch,
@@ -25,6 +30,7 @@ from extremal.workers.training.batches import (
     seed_of,
     shuffled,
 )
+from extremal.workers.training.training import Counter, Data, TrainingError, TrainingMethod
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
@@ -36,12 +42,6 @@ MIDDLE = 4.0
 
 _DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-Counter = Callable[[int, int], None]
-
-
-class TrainingError(Exception):
-    """Training cannot go on; the message says why and the way out."""
-
 
 @dataclass(frozen=True)
 class FinetuneConfig:
@@ -51,6 +51,7 @@ class FinetuneConfig:
         batch: images of a step, at most. lr: highest learning rate of the head.
         freeze: train the new head alone, the rest as in evaluation, its batch norms too.
         precision: float32, or bf16 or fp16 for autocast (fp16 with scaled gradients, on a GPU only).
+        augmentation: of the training images, one of `AUGMENTATIONS`.
     """
 
     epochs: int = 10
@@ -59,6 +60,7 @@ class FinetuneConfig:
     freeze: bool = False
     seed: int = 0
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    augmentation: str = "crop_and_flip"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
@@ -69,15 +71,8 @@ class FinetuneConfig:
             raise ValueError("seed must not be negative")
         if self.precision not in _DTYPES:
             raise ValueError(f"precision is {', '.join(_DTYPES)}, not {self.precision!r}")
-
-
-@dataclass(frozen=True)
-class Data:
-    """The images below one root: those to train on, and those held out to measure."""
-
-    root: str
-    train: Sequence[Labelled]
-    test: Sequence[Labelled]
+        if self.augmentation not in AUGMENTATIONS:
+            raise ValueError(f"augmentation is {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}")
 
 
 def with_new_head(network: Network, classes: int, seed: int) -> dict[str, Tensor]:
@@ -99,12 +94,8 @@ def portable(module: nn.Module) -> dict[str, Tensor]:
     return {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
 
 
-class Finetuner:
-    """A network in training: an epoch at a time, its state to be kept in between.
-
-    An epoch depends on the state before it, the config and the data alone: on a CPU a resumed training is
-    the uninterrupted one bit for bit.
-    """
+class Finetuning:
+    """A `Training` of all classes at once, by binary cross-entropy; measured by average precision."""
 
     def __init__(
         self, network: Network, config: FinetuneConfig, data: Data, threads: int, device: torch.device
@@ -112,10 +103,11 @@ class Finetuner:
         """`network`, whose head is new, is moved to `device` and trained in place; `threads` decode images.
 
         Raises:
-            NetworkError: it has no head, or its outputs are no logits.
+            NetworkError: it has no head, its outputs are no logits, or it takes no whole images.
         """
         self.config, self.data = config, data
         self.faults: dict[str, str] = {}
+        try_whole_image(network, data.test)
         network = network.to(device)
         self.module, self._device = network.module, device
         name = find_head(self.module, network.outputs)
@@ -127,8 +119,9 @@ class Finetuner:
         self._optimizer = self._make_optimizer()
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         folder, preprocess = open_root(data.root), network.preprocess
-        self._train = Images(folder, data.train, preprocess, network.side, config.seed, threads)
-        self._test = Images(folder, data.test, preprocess, None, config.seed, threads)
+        vary = AUGMENTATIONS[config.augmentation]
+        self._train = Images(folder, data.train, preprocess, network.side, config.seed, threads, vary)
+        self._test = Images(folder, data.test, preprocess, network.side, config.seed, threads)
         self._shapes = by_shape(data.test, preprocess, config.batch)
 
     def _make_optimizer(self) -> torch.optim.SGD:
@@ -141,19 +134,8 @@ class Finetuner:
 
     # ---- training -----------------------------------------------------------------------------
 
-    def train_epoch(self, epoch: int, count: Counter) -> float:
-        """One pass over the training images.
-
-        Args:
-            epoch: from 0. count: called with the images done and those of them that could not be read.
-
-        Returns:
-            The mean loss of an image (over its known labels).
-
-        Raises:
-            TrainingError: not one image can be read, or the loss is no finite number.
-            OSError: the images' storage is at fault.
-        """
+    def epoch(self, epoch: int, count: Counter) -> float:
+        """As of `Training`; the loss of an image is over its known labels."""
         self.module.train(not self.config.freeze)
         self._head.train()
         order = shuffled(len(self.data.train), self.config.batch, self.config.seed, epoch)
@@ -210,8 +192,40 @@ class Finetuner:
 
     # ---- measuring ----------------------------------------------------------------------------
 
+    def evaluate(self, epoch: int, count: Counter) -> dict[str, Any]:
+        """As of `Training`: average precision per class, and its mean over the classes with an image.
+
+        Raises:
+            TrainingError: not one image can be read, or a score is not finite.
+            OSError: the images' storage is at fault.
+        """
+        scores, labels = self.logits(count)
+        classes = self.data.classes
+        try:
+            precisions = [average_precision(scores[:, c], labels[:, c]) for c in range(len(classes))]
+        except ValueError as error:
+            raise TrainingError(
+                f"after epoch {epoch + 1} {error}; give a lower --lr and another --out"
+            ) from error
+        counted = [ap for ap in precisions if ap is not None]
+        return {
+            "mean_ap": math.fsum(counted) / len(counted) if counted else None,
+            "classes_with_images": len(counted),
+            "test_images": len(labels),
+            "classes": [
+                {
+                    "class": name,
+                    "ap": ap,
+                    "present": int((labels[:, c] == PRESENT).sum()),
+                    "absent": int((labels[:, c] == ABSENT).sum()),
+                    "ignored": int((labels[:, c] == IGNORED).sum()),
+                }
+                for c, (name, ap) in enumerate(zip(classes, precisions, strict=True))
+            ],
+        }
+
     @torch.no_grad()
-    def evaluate(self, count: Counter) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    def logits(self, count: Counter) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Logits (N, C) of the held-out images that can be read, in evaluation mode, and their labels (N, C).
 
         Raises:
@@ -233,7 +247,7 @@ class Finetuner:
     # ---- state --------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """What the next epoch depends on, for torch.save, loadable with weights_only."""
+        """As of `Training`."""
         return {
             "model": portable(self.module),
             "optimizer": self._optimizer.state_dict(),
@@ -247,6 +261,26 @@ class Finetuner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.faults = dict(state["faults"])
+
+
+def try_whole_image(network: Network, images: Sequence[Labelled]) -> None:
+    """One forward pass of the first held-out image's shape: a network for squares should say so now.
+
+    Raises:
+        NetworkError: it does not take that shape.
+    """
+    sizes = ((image.width, image.height) for image in images)
+    shapes = (network.preprocess.input_shape(w, h) for w, h in sizes if w and h)
+    # An annotation that lies about its image must not decide for the others.
+    shape = next((shape for shape in shapes if math.prod(shape) <= MAX_INPUT), (network.side,) * 2)
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, *shape))
+    except Exception as error:
+        raise NetworkError(
+            f"{network.name} does not take whole images ({shape[0]}x{shape[1]}): {error}. "
+            "Give --crop (for example --crop 224) to measure on the central square."
+        ) from error
 
 
 def schedule(progress: float) -> float:
@@ -263,30 +297,6 @@ def multilabel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def average_precision(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float | None:
-    """Area under the steps of the precision-recall curve of one class, not interpolated.
-
-        AP = sum_t (R_t - R_{t-1}) P_t,   t over the distinct scores from the highest down
-
-    where P_t and R_t are precision and recall of all images that score t or more: images of equal score
-    count together, whatever their order.
-
-    Args:
-        scores: (N) finite. labels: (N) PRESENT, ABSENT or IGNORED; the ignored are left out.
-
-    Returns:
-        AP in [0, 1], None if no image has the class.
-
-    Raises:
-        ValueError: a score is not finite.
-    """
-    if not np.isfinite(scores).all():
-        raise ValueError("a score is infinite or not a number")
-    scores, labels = scores[labels != IGNORED], labels[labels != IGNORED]
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(labels[order] == PRESENT)
-    if not len(hits) or not hits[-1]:
-        return None
-    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # of each group of equal scores
-    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+FINETUNE = TrainingMethod(
+    FinetuneConfig, with_new_head, Finetuning, frozenset({"model", "optimizer", "scaler", "faults"})
+)

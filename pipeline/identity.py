@@ -1,0 +1,125 @@
+"""Who a run is: the settings that differ from their defaults, the network and the units.
+
+So a setting that is added with a default stops no run from being continued. A default that changes is an
+entry in CHANGES: a run remembers the version of the defaults that it began with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from extremal.pipeline.config import default_tree, stored_tree
+from extremal.storage import ConfigMismatch, Run
+from extremal.storage.manifest import Data, Manifest, Model, canonical
+from extremal.workers.config import RunConfig
+
+Tree = dict[str, Any]
+Flat = dict[tuple[str, ...], Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A default that became another with a version of the defaults. key: its place in a TOML file."""
+
+    version: int
+    key: tuple[str, ...]
+    before: Any
+
+
+CHANGES: tuple[Change, ...] = ()
+DEFAULTS_VERSION = max((change.version for change in CHANGES), default=1)
+
+# Settings of runs of schema 4 that are gone, with the only values that any preset had.
+RETIRED: Mapping[tuple[str, ...], Any] = {
+    (study, "schedule", key): value
+    for study in ("spatial", "channel")
+    for key, value in (("settle", 0.0), ("check", 10))
+}
+
+_ABSENT = "(absent)"
+
+
+def flatten(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Flat:
+    """Nested mappings as one, by the path of each leaf."""
+    leaves: Flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flatten(value, (*path, key))
+        else:
+            leaves[(*path, key)] = value
+    return leaves
+
+
+def nested(leaves: Flat) -> Tree:
+    """The inverse of `flatten`."""
+    tree: Tree = {}
+    for path, value in leaves.items():
+        inner = tree
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[path[-1]] = value
+    return tree
+
+
+def differences(tree: Mapping[str, Any]) -> Tree:
+    """What of a configuration, nested as in a TOML file, differs from the defaults."""
+    defaults, leaves = flatten(default_tree()), flatten(canonical(tree))
+    return nested({path: value for path, value in leaves.items() if defaults.get(path, _ABSENT) != value})
+
+
+def run_settings(manifest: Manifest) -> Tree:
+    """What of a run's configuration differs from today's defaults, whatever version wrote it."""
+    if manifest.settings is None:  # schema 4, whose defaults were those of version 1
+        return _restated(differences(without_retired(manifest.config)), 1)
+    return _restated(manifest.settings, manifest.defaults)
+
+
+def without_retired(tree: Mapping[str, Any]) -> Tree:
+    """A stored configuration without settings that are gone and had their only value."""
+    return nested({path: v for path, v in flatten(tree).items() if RETIRED.get(path, _ABSENT) != v})
+
+
+def _restated(settings: Tree, version: int) -> Tree:
+    """Differences from the defaults of a version as differences from today's."""
+    leaves = flatten(settings)
+    # The oldest change after that version tells what the default was then.
+    for change in sorted(CHANGES, key=lambda change: change.version):
+        if change.version > version:
+            leaves.setdefault(change.key, change.before)
+    return differences(nested(leaves))
+
+
+def config_settings(config: RunConfig) -> Tree:
+    """What of a configuration differs from the defaults: no locations, no settings that are not read."""
+    return differences(stored_tree(config))
+
+
+def check_identity(run: Run, config: RunConfig, model: Model, data: Data) -> None:
+    """Refuse to continue a run with another identity.
+
+    Raises:
+        ConfigMismatch: with one line per differing key.
+    """
+    manifest = run.manifest
+    stored = _identity(run_settings(manifest), manifest.model, manifest.data)
+    mine = _identity(config_settings(config), model, data)
+    # Values that are the defaults are shown too.
+    shown = (
+        flatten({"config": manifest.config}) | stored,
+        flatten({"config": canonical(stored_tree(config))}) | mine,
+    )
+    lines = [
+        f"{'.'.join(path)}: {shown[0].get(path, _ABSENT)} -> {shown[1].get(path, _ABSENT)}"
+        for path in sorted(stored.keys() | mine.keys())
+        if stored.get(path, _ABSENT) != mine.get(path, _ABSENT)
+    ]
+    if lines:
+        raise ConfigMismatch(
+            f"{run.place()} holds a run with another configuration (stored -> yours):\n  "
+            + "\n  ".join(lines)
+            + "\nRepeat the stored options to resume it, or choose another --out."
+        )
+
+
+def _identity(settings: Tree, model: Model, data: Data) -> Flat:
+    return flatten(canonical({"config": settings, "model": asdict(model), "data": asdict(data)}))

@@ -1,0 +1,52 @@
+"""The study `saliency`: several methods of the same pairs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from extremal.pipeline.aggregates.shown import fidelity_scores, pointing_scores
+from extremal.pipeline.errors import ConfigError
+from extremal.pipeline.studies.channel import check_counts
+from extremal.pipeline.studies.study import Study
+from extremal.workers.config import RunConfig
+from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
+from extremal.workers.saliency.config import SaliencyConfig
+from extremal.workers.saliency.methods import METHODS
+
+if TYPE_CHECKING:
+    from extremal.workers.networks.network import Network
+
+
+def check_names(methods: Sequence[str]) -> None:
+    """Refuse names that are no saliency methods.
+
+    Raises:
+        ConfigError: with those that are.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise ConfigError(
+                f"There is no method {name!r} to compare. --method is spatial, channel, or several of: "
+                f"{', '.join(METHODS)}; separated by commas."
+            )
+
+
+def _checked(config: RunConfig, network: "Network") -> RunConfig:
+    """Refuses methods that do not work on the network; names the layers that they read."""
+    from extremal.workers.saliency.check import check_methods
+    from extremal.workers.saliency.layers import layers_of
+
+    settings = config.settings(SaliencyConfig)
+    check_names(settings.methods)
+    check_methods(network, settings, config.settings(SpatialConfig), config.settings(ChannelConfig))
+    if "channel" in config.sections():
+        check_counts(config, network)
+    return config.with_settings(replace(settings, layers=layers_of(network, settings.layers)))
+
+
+SALIENCY = Study(
+    "saliency",
+    scores=(pointing_scores, fidelity_scores),
+    maps=lambda settings: settings.methods,
+    checked=_checked,
+)

@@ -34,4 +34,5 @@ CHANNEL = StudyView(
     numbers=lambda row: labelled(row, {"layer": "layer", **SWEEP_LABELS}, "channel: "),
     channel_masks=True,
     next_command="classes",
+    explain="extremal.jobs.studies.explain_channel:explain",
 )

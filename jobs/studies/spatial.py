@@ -63,4 +63,5 @@ SPATIAL = StudyView(
         "Score over area", SWEEP, row, {"preserve": "score_preserve", "delete": "score_delete"}
     ),
     numbers=lambda row: labelled(row, SWEEP_LABELS, "spatial: "),
+    explain="extremal.jobs.studies.explain_spatial:explain",
 )

@@ -195,10 +195,10 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     figure = Figure(figsize=(max(6, 1.5 + 0.45 * len(names)) + 2.5, 5), layout="constrained")
     axis: Axes = figure.subplots()
     for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        x = [places[row["depth"]] for row in own]
+        of_method = [row for row in rows if row["method"] == method]
+        x = [places[row["depth"]] for row in of_method]
         mean, absolute, low, high = (
-            np.array([row[name] for row in own], float) for name in ("mean", "abs_mean", "q25", "q75")
+            np.array([row[name] for row in of_method], float) for name in ("mean", "abs_mean", "q25", "q75")
         )
         (line,) = axis.plot(x, mean, "o-", label=method)
         axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
@@ -212,13 +212,13 @@ def similarity_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return encode(figure, "png")
 
 
-def similarity_map(found: "Similarity") -> bytes:
+def similarity_map(similarity: "Similarity") -> bytes:
     """A PNG of a class-by-class similarity in PuOr, which reads for colour-blind eyes too; white is 0.
 
     The classes are in clustered order, and named if they are at most NAMED.
     """
-    names = [name or str(number) for number, name in (found.classes[i] for i in found.order)]
-    cosine = found.cosine[np.ix_(found.order, found.order)]
+    names = [name or str(number) for number, name in (similarity.classes[i] for i in similarity.order)]
+    cosine = similarity.cosine[np.ix_(similarity.order, similarity.order)]
     side = max(6.0, 3 + 0.16 * min(len(names), NAMED))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis: Axes = figure.subplots()

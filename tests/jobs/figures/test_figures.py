@@ -367,7 +367,7 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
     told = {i: {kinds.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
     folder = make(tmp_path / "folder", kinds.INVERSION, [0, 3], told, channel, inversion=PAIRS)
     assert titles(inversions_of_classes(folder, classes=["t3"])) == ["t3: cosine 0.50"]
-    monkeypatch.setattr("extremal.jobs.figures.layouts.MOST", 1)
+    monkeypatch.setattr("extremal.jobs.figures.inversions.MOST", 1)
     with pytest.raises(RunError, match="2 classes have inversions; a sheet shows 1 to 1"):
         inversions_of_classes(folder)
     with pytest.raises(RunError, match="needs inversions of pairs"):

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from extremal.jobs.figures.drawing import displayed
+from extremal.jobs.drawing import displayed
 from extremal.jobs.studies import STUDIES
 from extremal.jobs.studies.explained import Explain, ExplainedImage
 from extremal.pipeline.errors import ConfigError

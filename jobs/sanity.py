@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
 
-from extremal.jobs.figures.drawing import similarity_curves
+from extremal.jobs.drawing import similarity_curves
 from extremal.jobs.run import COMPLETE, INCOMPLETE
 from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.printed import print_table

@@ -3,7 +3,7 @@
 import pyarrow as pa
 from rich.console import Console
 
-from extremal.jobs.figures.drawing import similarity_map
+from extremal.jobs.drawing import similarity_map
 from extremal.jobs.tables.printed import print_table, warn_incomplete
 from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.aggregates.class_channels import class_channels

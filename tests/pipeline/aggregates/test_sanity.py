@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import extremal.jobs.several
 from extremal.jobs.cli.app import app
-from extremal.jobs.figures.drawing import similarity_curves
+from extremal.jobs.drawing import similarity_curves
 from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
 from extremal.pipeline.config import build_config
 from extremal.pipeline.datasets.shapes import make_shapes

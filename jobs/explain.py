@@ -8,16 +8,16 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from extremal.jobs.figures.drawing import displayed
+from extremal.jobs.drawing import displayed
 from extremal.jobs.studies import STUDIES
 from extremal.jobs.studies.explained import Explain, ExplainedImage
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import located
 from extremal.workers import decode
 from extremal.workers.config import RunConfig
+from extremal.workers.configured_network import configured_network
 from extremal.workers.device import chosen_device
 from extremal.workers.errors import ImageError
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network
 
 

@@ -18,9 +18,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from extremal.jobs.drawing import save
     from extremal.jobs.figures.channels import channel_curve, channels_of_classes
     from extremal.jobs.figures.comparison import compare_methods
-    from extremal.jobs.figures.drawing import save
     from extremal.jobs.figures.inversions import inversion_difference, inversions_of_classes
     from extremal.jobs.figures.masks import area_growth, masks_of_areas, score_curve
 
@@ -37,11 +37,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "channel_curve": "channels",
-    "channels_of_classes": "channels",
-    "compare_methods": "comparison",
-    "inversion_difference": "inversions",
-    "inversions_of_classes": "inversions",
+    "channel_curve": "figures.channels",
+    "channels_of_classes": "figures.channels",
+    "compare_methods": "figures.comparison",
+    "inversion_difference": "figures.inversions",
+    "inversions_of_classes": "figures.inversions",
     "save": "drawing",
 }
 
@@ -49,5 +49,5 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'extremal.jobs.figures' has no attribute {name!r}")
-    module = import_module(f"extremal.jobs.figures.{_MODULES.get(name, 'masks')}")
+    module = import_module(f"extremal.jobs.{_MODULES.get(name, 'figures.masks')}")
     return getattr(module, name)

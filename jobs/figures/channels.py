@@ -6,8 +6,7 @@ import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from extremal.jobs.figures.chosen import SHOWN, Chosen, FigureRuns, Runs, choose
-from extremal.jobs.figures.drawing import (
+from extremal.jobs.drawing import (
     BLUE,
     ORANGE,
     SIDE,
@@ -19,6 +18,7 @@ from extremal.jobs.figures.drawing import (
     new_figure,
     plain,
 )
+from extremal.jobs.figures.chosen import SHOWN, Chosen, FigureRuns, Runs, choose
 from extremal.jobs.figures.panels import ground_of, image_panel, name_of, or_note, stored_picture
 from extremal.jobs.joined_runs import Absent, Row
 from extremal.jobs.studies import view_of

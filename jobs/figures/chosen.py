@@ -7,7 +7,7 @@ from os import PathLike
 import numpy as np
 import pyarrow as pa
 
-from extremal.jobs.figures.drawing import displayed
+from extremal.jobs.drawing import displayed
 from extremal.jobs.joined_runs import KEY, Absent, JoinedRun, Row, checked_root, join_runs, preprocess_of
 from extremal.pipeline.datasets.pairs import list_or_none
 from extremal.storage import Run, RunError

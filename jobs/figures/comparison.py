@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
+from extremal.jobs.drawing import Panel, heat, sheet
 from extremal.jobs.figures.chosen import Chosen, FigureRuns, Runs
-from extremal.jobs.figures.drawing import Panel, heat, sheet
 from extremal.jobs.figures.masks import STUDY as MASKS
 from extremal.jobs.figures.masks import star_of, sweep_of
 from extremal.jobs.figures.panels import ground_of, image_panel, name_of, or_note

@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from extremal.jobs.drawing import Panel, heat, sheet
 from extremal.jobs.figures.channels import STUDY as CHANNELS
 from extremal.jobs.figures.channels import channel_panels, visualized
 from extremal.jobs.figures.chosen import MOST, SHOWN, Chosen, ClassKey, FigureRuns, Runs, choose
-from extremal.jobs.figures.drawing import Panel, heat, sheet
 from extremal.jobs.figures.panels import image_panel, name_of, or_note, stored_picture
 from extremal.jobs.joined_runs import Absent, Row
 from extremal.jobs.studies import view_of

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
-from extremal.jobs.figures.chosen import Chosen, FigureRuns, Runs
-from extremal.jobs.figures.drawing import (
+from extremal.jobs.drawing import (
     BLUE,
     GREEN,
     SIDE,
@@ -22,6 +21,7 @@ from extremal.jobs.figures.drawing import (
     overlay,
     sheet,
 )
+from extremal.jobs.figures.chosen import Chosen, FigureRuns, Runs
 from extremal.jobs.figures.panels import ground_of, image_panel, name_of
 from extremal.jobs.joined_runs import Absent, Row
 from extremal.pipeline.stored_masks import draw_masks

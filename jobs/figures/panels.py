@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from extremal.jobs.drawing import Panel, plain
 from extremal.jobs.figures.chosen import FigureRuns
-from extremal.jobs.figures.drawing import Panel, plain
 from extremal.jobs.joined_runs import Absent, Row
 from extremal.storage import Run
 from extremal.workers.errors import ImageError

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from extremal.jobs.drawing import save
 from extremal.jobs.figures.channels import channel_curve, channels_of_classes
 from extremal.jobs.figures.comparison import compare_methods
-from extremal.jobs.figures.drawing import save
 from extremal.jobs.figures.inversions import inversion_difference, inversions_of_classes
 from extremal.jobs.figures.masks import area_growth, masks_of_areas, score_curve
 from extremal.pipeline.errors import ConfigError

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extremal.jobs.figures.drawing import similarity_map
-from extremal.jobs.report.contract import SimilarityRecord, Table
+from extremal.jobs.drawing import similarity_map
+from extremal.jobs.page_data import SimilarityRecord, Table
 from extremal.jobs.report.text_tables import text_table
 from extremal.pipeline.aggregates.ablation import SHOWN
 from extremal.pipeline.aggregates.class_channels import ClassKey

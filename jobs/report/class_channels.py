@@ -3,8 +3,8 @@
 from typing import Literal
 
 from extremal.jobs.joined_runs import Row
+from extremal.jobs.page_data import ChannelRecord, Example
 from extremal.jobs.report.channel_results import Examples, ablation, examples, similarity
-from extremal.jobs.report.contract import ChannelRecord, Example
 from extremal.jobs.report.pair_records import PairRecords, class_label
 from extremal.jobs.report.paths import channel_path, picture_path
 from extremal.jobs.studies.view import ChannelPictures

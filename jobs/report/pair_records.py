@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from extremal.jobs.joined_runs import JoinedRun, Row, join_runs
-from extremal.jobs.report.contract import Failure
+from extremal.jobs.page_data import Failure
 from extremal.jobs.report.thumbnails import Thumbnails
 from extremal.jobs.studies import StudyView
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys

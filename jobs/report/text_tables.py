@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from extremal.jobs.report.contract import Table
+from extremal.jobs.page_data import Table
 from extremal.jobs.tables.printed import cell, is_number
 
 

@@ -1,6 +1,6 @@
 """Channel attribution: masks over counts of channels, and the saliency of eq. 11."""
 
-from extremal.jobs.report.contract import Curve
+from extremal.jobs.page_data import Curve
 from extremal.jobs.studies.view import (
     SWEEP_COLUMNS,
     SWEEP_LABELS,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from extremal.jobs.figures.drawing import Curves, Panel, curve_sheet, overlay, save, sheet
+from extremal.jobs.drawing import Curves, Panel, curve_sheet, overlay, save, sheet
 from extremal.jobs.studies.explained import ExplainedImage
 from extremal.workers import extremal_perturbation
 from extremal.workers.config import RunConfig

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from extremal.jobs.report.contract import Labelled
+from extremal.jobs.page_data import Labelled
 from extremal.jobs.studies.view import ChannelPictures, PairPictures, Row, StudyView, labelled
 from extremal.storage import Run, kinds
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extremal.jobs.report.contract import Tile
+from extremal.jobs.page_data import Tile
 from extremal.jobs.studies.view import (
     SWEEP_COLUMNS,
     SWEEP_LABELS,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from extremal.jobs.report.contract import Curve, Labelled, Tile
+from extremal.jobs.page_data import Curve, Labelled, Tile
 from extremal.storage import Run
 
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from extremal.jobs.report.contract import ClassFile, Histogram
+from extremal.jobs.page_data import ClassFile, Histogram
 from extremal.jobs.report.index_entries import Span, size_label
 from extremal.jobs.report.pages.page import CLASS, Page, Part, grouped, script
 from extremal.jobs.report.pair_records import class_label

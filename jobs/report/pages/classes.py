@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from extremal.jobs.report.contract import ClassesFile, ClassRow
+from extremal.jobs.page_data import ClassesFile, ClassRow
 from extremal.jobs.report.index_entries import Span
 from extremal.jobs.report.pages.page import Page, Part, script
 from extremal.jobs.report.pair_records import class_label

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from extremal.jobs.report.contract import IndexFile
+from extremal.jobs.page_data import IndexFile
 from extremal.jobs.report.index_entries import Entries, Span
 from extremal.jobs.report.pages.page import INDEX, Page, Part, script
 from extremal.jobs.report.pair_records import PairRecords

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from extremal.jobs.joined_runs import JoinedRun, Row
-from extremal.jobs.report.contract import InversionRecord
+from extremal.jobs.page_data import InversionRecord
 from extremal.jobs.report.pages.page import Part, ShardPage
 from extremal.jobs.report.pair_records import PairRecord, PairRecords
 from extremal.jobs.report.paths import inversion_path

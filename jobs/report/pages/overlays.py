@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from extremal.jobs.joined_runs import JoinedRun, Region
-from extremal.jobs.report.contract import Tile
+from extremal.jobs.page_data import Tile
 from extremal.jobs.report.pages.page import Part, ShardPage
 from extremal.jobs.report.pair_records import PairRecord, PairRecords
 from extremal.jobs.report.paths import strip_path

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from extremal.jobs.report.contract import Counts, Labelled, Overview, RunRecord, Table
+from extremal.jobs.page_data import Counts, Labelled, Overview, RunRecord, Table
 from extremal.jobs.report.index_entries import size_label
 from extremal.jobs.report.pages.index import CHUNK
 from extremal.jobs.report.pages.page import Page, Part, script

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from extremal.jobs.joined_runs import Row
-from extremal.jobs.report.contract import Labelled, PairEntry, PairsFile, Point, Strip
+from extremal.jobs.page_data import Labelled, PairEntry, PairsFile, Point, Strip
 from extremal.jobs.report.pages.inversions import inversion_record
 from extremal.jobs.report.pages.overlays import strip_cells, tile_list
 from extremal.jobs.report.pages.page import Part, ShardPage, script

@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
+from extremal.jobs.drawing import ORANGE, encode, heat
 from extremal.jobs.figures import (
     area_growth,
     channel_curve,
@@ -31,7 +32,6 @@ from extremal.jobs.figures import (
     save,
     score_curve,
 )
-from extremal.jobs.figures.drawing import ORANGE, encode, heat
 from extremal.jobs.figures.write import PER_CLASS, PER_PAIR
 from extremal.pipeline.errors import DatasetError
 from extremal.storage import Run, RunError, kinds

@@ -1,4 +1,4 @@
-"""The data of a report: what the files hold is what jobs/report/contract.py and docs/report-data.md say."""
+"""The data of a report: what the files hold is what jobs/page_data.py and docs/report-data.md say."""
 
 import json
 import re

@@ -28,7 +28,7 @@ from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import Data, Manifest, Model
 from extremal.workers.networks.pointing_game import PREPROCESS
 from extremal.workers.saliency import METHODS
-from extremal.workers.saliency.layers import known_layers
+from extremal.workers.saliency.layer_table import known_layers
 from extremal.workers.saliency.settings import RiseConfig
 
 runner = CliRunner()

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import extremal.jobs.several
 from extremal.jobs.cli.app import app
-from extremal.jobs.figures.drawing import similarity_curves
+from extremal.jobs.drawing import similarity_curves
 from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
 from extremal.pipeline.config import build_config
 from extremal.pipeline.datasets.shapes import make_shapes
@@ -31,9 +31,9 @@ from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, kinds
 from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
+from extremal.workers.configured_network import configured_network
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.networks.randomize import cascade, randomize, weight_layers
 from extremal.workers.networks.weights import fingerprint

@@ -78,8 +78,7 @@ def run_ablation(
 
 
 def _check(run: Run) -> None:
-    if run.kind != kinds.CHANNEL:
-        raise RunError(f"{run.place()} holds {run.kind.name} results; ablation needs a channel run.")
+    run.require(kinds.CHANNEL, "ablation needs a channel run")
     if not run.committed():
         raise RunError(f"{run.place()} has no results yet: run it first.")
 

@@ -76,7 +76,7 @@ def retry(
     check_device(pool)
     run = Run.open(uri)
     config = stored_config(run, root, weights, channels)
-    failed = run.table(kinds.FAILURES, ["pair"]).num_rows
+    failed = run.table(kinds.FAILURES, [run.unit.number]).num_rows
     if not failed:
         console.print(f"no pair of {run.place()} has failed", soft_wrap=True)
         return _conclude(run, Summary(missing=run.missing()), console)

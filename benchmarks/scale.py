@@ -42,6 +42,7 @@ from extremal.pipeline.progress import ProgressReport
 from extremal.storage import Run
 from extremal.storage.kinds import PAIR
 from extremal.storage.manifest import Data, Manifest, Model
+from extremal.storage.verify import sweep
 from extremal.workers.config import RunConfig
 from extremal.workers.images import Preprocess
 
@@ -160,7 +161,7 @@ def measure_listing(folder: str, shards: int) -> dict[str, float]:
     start = time.perf_counter()
     assert Run.open(folder).missing() == []
     listed = time.perf_counter()
-    assert Run.open(folder).sweep() == []
+    assert sweep(Run.open(folder)) == []
     swept = time.perf_counter()
     return {"shards": shards, "list_s": listed - start, "ends_s": swept - listed}
 

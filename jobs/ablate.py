@@ -6,7 +6,7 @@ from rich.console import Console
 from extremal.jobs.tables.printed import print_table, warn_incomplete
 from extremal.pipeline.ablate import AblationSettings, ablate_run
 from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, Ablation, ablation_table
-from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import located
@@ -15,9 +15,9 @@ from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import Folder, open_root
 from extremal.storage.scores import write_scores
+from extremal.workers.configured_network import configured_network
 from extremal.workers.device import chosen_device
 from extremal.workers.extremal.settings import ChannelConfig
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.cut import split_network
 from extremal.workers.shard.worker import check_weights
 
@@ -77,8 +77,7 @@ def run_ablation(
 
 
 def _check(run: Run) -> None:
-    if run.kind != kinds.CHANNEL:
-        raise RunError(f"{run.place()} holds {run.kind.name} results; ablation needs a channel run.")
+    run.require(kinds.CHANNEL, "ablation needs a channel run")
     if not run.committed():
         raise RunError(f"{run.place()} has no results yet: run it first.")
 

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from extremal.jobs.figures.drawing import DPI
+from extremal.jobs.drawing import DPI
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.events import event

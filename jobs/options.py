@@ -11,7 +11,7 @@ from extremal.pipeline.studies.saliency import comparing
 from extremal.workers.config import RunConfig
 from extremal.workers.device import check_name, has_gpu
 from extremal.workers.extremal.settings import Preset
-from extremal.workers.studies import STUDIES as CARDS
+from extremal.workers.study_cards import STUDIES as CARDS
 
 
 def numbers(text: str | None, kind: type[int] | type[float], flag: str) -> list[Any] | None:

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
 
-from extremal.jobs.figures.drawing import similarity_curves
+from extremal.jobs.drawing import similarity_curves
 from extremal.jobs.run import COMPLETE, INCOMPLETE
 from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.printed import print_table
-from extremal.pipeline.aggregates.ray_tasks import blocks
+from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.aggregates.sanity import ORIGINAL, Rung, sanity_table
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
@@ -21,9 +21,8 @@ from extremal.storage import RunError
 from extremal.storage.files import join, open_filesystem, printable, write_bytes
 from extremal.storage.run import parquet_bytes
 from extremal.workers.config import RunConfig
-from extremal.workers.networks.configured import configured_network
+from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.randomize import weight_layers
-from extremal.workers.saliency.config import SaliencyConfig
 
 SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
 
@@ -71,7 +70,7 @@ def run_sanity(
 
 
 def _check(config: RunConfig) -> None:
-    if config.method != "saliency" or not config.settings(SaliencyConfig).maps:
+    if not getattr(config.own, "maps", 0):  # no other study stores any
         raise ConfigError(
             "The sanity check compares stored maps: give methods to compare, such as "
             'method = "extremal", and under [saliency] maps = 28.'

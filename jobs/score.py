@@ -3,11 +3,11 @@
 import pyarrow as pa
 from rich.console import Console
 
-from extremal.jobs.figures.drawing import similarity_map
+from extremal.jobs.drawing import similarity_map
 from extremal.jobs.tables.printed import print_table, warn_incomplete
+from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.aggregates.class_channels import class_channels
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.aggregates.ray_tasks import blocks
 from extremal.pipeline.aggregates.similarity import CLOSEST_COLUMNS, closest_classes, similarity
 from extremal.pipeline.scores import scores
 from extremal.storage import Run

@@ -15,7 +15,7 @@ from extremal.pipeline.errors import ConfigError
 from extremal.storage.files import printable, split
 from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
 from extremal.workers.extremal.settings import ChannelConfig, Preset, spatial_preset
-from extremal.workers.studies import STUDIES
+from extremal.workers.study_cards import STUDIES
 
 if sys.version_info >= (3, 11):
     import tomllib

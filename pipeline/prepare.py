@@ -18,7 +18,7 @@ from extremal.storage.folder import open_root
 from extremal.storage.manifest import WHOLE_CONFIG, Data, DatasetRecord, Model
 from extremal.storage.verify import sweep
 from extremal.workers.config import RunConfig
-from extremal.workers.networks.configured import configured_network
+from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.network import Network
 from extremal.workers.shard.worker import WorkerSpec
 

@@ -6,7 +6,7 @@ from extremal.pipeline.identity import without_retired
 from extremal.storage import Run
 from extremal.storage.files import HIDDEN
 from extremal.workers.config import RunConfig
-from extremal.workers.studies import STUDIES
+from extremal.workers.study_cards import STUDIES
 
 
 def stored_config(run: Run, root: str | None, weights: str | None, channels: str | None = None) -> RunConfig:

@@ -1,7 +1,6 @@
 """A report's site made by hand, as the pages expect it: small, with hostile names, drawn from a seed."""
 
 import json
-import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-PAGES = Path(__file__).resolve().parents[1] / "jobs" / "report" / "pages"
+from extremal.jobs.report.pages.browser import browser_files
+
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&`"
 CLASSES = ["aeroplane", HOSTILE, "tabby, tabby cat"]
 METHODS = ["center", "extremal", "grad_cam"]
@@ -27,6 +27,13 @@ def write_data(folder: Path, name: str, value: Value) -> None:
     path = folder / "data" / f"{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'extremal.put("{name}", {text});')
+
+
+def write_browser_files(folder: Path) -> None:
+    """Pages, scripts and style."""
+    folder.mkdir(parents=True)
+    for name, content in browser_files().items():
+        (folder / name).write_bytes(content)
 
 
 def numbered(folder: Path, kind: str, number: int, ending: str) -> Path:
@@ -85,7 +92,7 @@ def overview(pairs: int, classes: list[str], counts: Value, chunk: int) -> Value
         "chunk": chunk,
         "per_file": PER_FILE,
         "size_label": "area",
-        "has": {"classes": True, "similarity": True, "ablation": True, "pictures": True},
+        "has": {"classes": True, "pictures": True},
     }
 
 
@@ -304,7 +311,7 @@ def class_page(generator: np.random.Generator, columns: Value, c: int, name: str
 def make_site(folder: Path, pairs: int = 90, chunk: int = 50) -> Value:
     """Writes a whole site: pages, data and pictures; returns the columns of its index."""
     generator = np.random.default_rng(0)
-    shutil.copytree(PAGES, folder)
+    write_browser_files(folder)
     columns = index(generator, pairs, len(CLASSES), 6)
     states = columns["state"]
     counts = {
@@ -337,7 +344,7 @@ def make_site(folder: Path, pairs: int = 90, chunk: int = 50) -> Value:
 def make_large_site(folder: Path, pairs: int = 50_000) -> None:
     """Pages and index of a large run; of its pairs, those that the first page shows."""
     generator = np.random.default_rng(1)
-    shutil.copytree(PAGES, folder)
+    write_browser_files(folder)
     classes = [f"class {c:03d}" for c in range(1000)]
     columns = index(generator, pairs, len(classes), 6)
     counts = {

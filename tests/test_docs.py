@@ -121,6 +121,23 @@ def test_every_bad_input_is_on_its_page(generate: ModuleType) -> None:
     assert shown.keys() == {"input", "---"}
 
 
+def test_the_architecture_names_what_is_there() -> None:
+    """Every path of the page exists, and every function beside one is in that file."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    paths = set(re.findall(r"`((?:jobs|pipeline|workers|storage|tests|docs)/[\w/.]*)`", page))
+    assert len(paths) > 50
+    new = {"workers/saliency/input_x_gradient.py"}
+    assert [path for path in sorted(paths - new) if not (ROOT / path).exists()] == []
+    rows = [line for line in page.partition("## From equation")[2].splitlines() if line.startswith("| ")]
+    checked = 0
+    for names, path in re.findall(r"((?:`\w+`(?:, )?)+) in `([\w/.]+)`", "\n".join(rows)):
+        text = (ROOT / path).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(def|class) {name}\b", text, re.MULTILINE), (name, path)
+            checked += 1
+    assert checked > 30
+
+
 def _shell_commands(text: str) -> Iterator[list[str]]:
     """Arguments of every `extremal ...` in the shell blocks of a page."""
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):

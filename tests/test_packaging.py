@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(installed: Installed) -> 
     files = contents(installed.wheel)
     about = {name for name in files if name.startswith(f"{STEM}.dist-info/")}
     assert files.keys() - about == packed()
-    assert {"extremal/py.typed", "extremal/jobs/report/pages/site.css"} < files.keys()
+    assert {"extremal/py.typed", "extremal/jobs/report/browser/site.css"} < files.keys()
     assert files["extremal/jobs/submit.py"] == (ROOT / "jobs/submit.py").read_bytes()  # no link
     metadata = message_from_string(files[f"{STEM}.dist-info/METADATA"].decode())
     assert metadata["License-Expression"] == "Apache-2.0"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from extremal.workers.networks.precision import Precision
-from extremal.workers.studies import CARDS, STUDIES, Study
+from extremal.workers.study_cards import CARDS, STUDIES, Study
 
 S = TypeVar("S")
 C = TypeVar("C")

@@ -48,7 +48,7 @@ def given_settings(options: object) -> dict[tuple[str, ...], Any]:
     values: dict[tuple[str, ...], Any] = {}
     for field in dataclasses.fields(options):  # type: ignore[arg-type]  # the caller's is a dataclass
         if path := field.metadata.get(_PATH):
-            value, item = getattr(options, field.name), find_setting(path).item
+            value, item = getattr(options, field.name), find_setting(path).item_type
             values[path] = value if item is None else numbers(value, item, flag_name(field.name))
     return values
 
@@ -104,11 +104,10 @@ def _parameters(of: type) -> Iterator[inspect.Parameter]:
     kinds, explained = get_type_hints(of, include_extras=True), texts(of)
     for field in dataclasses.fields(of):
         if path := field.metadata.get(_PATH):
-            found = find_setting(path)
-            text = help_text(found.explanation, field.metadata[_DEFAULT] or found.default)
-            annotation = Annotated[
-                found.type | None, typer.Option(help=text, metavar=field.metadata[_METAVAR])
-            ]
+            of_run = find_setting(path)
+            text = help_text(of_run.explanation, field.metadata[_DEFAULT] or of_run.default)
+            option = typer.Option(help=text, metavar=field.metadata[_METAVAR])
+            annotation: Any = Annotated[of_run.flag_type | None, option]
         else:
             annotation = _with_help(kinds[field.name], explained.get(field.name, ""))
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default

@@ -8,7 +8,7 @@ from typing import Any
 
 from extremal.jobs.cli.options import Flag, given_settings, setting
 from extremal.workers.config import RunConfig
-from extremal.workers.studies import CARDS
+from extremal.workers.study_cards import CARDS
 
 _FORGIVING = " and ".join(card.name for card in CARDS if card.forgiving)
 

@@ -1,70 +1,60 @@
-"""What figures are drawn from: runs of one dataset, joined by image and class, and the images themselves."""
+"""What is chosen for a figure: pairs of the first run, classes, and what the runs hold of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from extremal.jobs.figures.drawing import displayed
-from extremal.jobs.report.joined_run import checked_root, preprocess_of
+from extremal.jobs.drawing import displayed
+from extremal.jobs.joined_runs import KEY, Absent, JoinedRun, Row, checked_root, join_runs, preprocess_of
 from extremal.pipeline.datasets.pairs import list_or_none
-from extremal.storage import Run, RunError, kinds
+from extremal.storage import Run, RunError
 from extremal.storage.files import HIDDEN
 from extremal.storage.folder import open_root
-from extremal.storage.kinds import Kind
 from extremal.workers.errors import ImageError
 from extremal.workers.images import load
 
-Row = dict[str, Any]
 Place = str | PathLike[str] | Run
 Runs = Place | Sequence[Place]
+Chosen = Sequence[int | str] | None
 ClassKey = tuple[int, str]
 
-KEY = ("image_id", "class_id", "class_name")
 SHOWN = 4  # pairs or classes of a figure for which none were chosen
 MOST = 50  # of them
 
 
-class Absent(Exception):
-    """Something that cannot be shown; the panel says why in its place."""
+class FigureRuns:
+    """Runs whose pairs are those of the first.
 
+    Attributes:
+        runs: as given. root: where the images lie now; None = where they were.
+    """
 
-@dataclass(frozen=True)
-class Material:
-    """Runs whose pairs are those of the first. `root`: where the images lie now; None = where they were."""
-
-    runs: tuple[Run, ...]
-    root: str | None = None
-
-    @classmethod
-    def of(cls, runs: Runs, root: str | None, *needed: Kind) -> "Material":
-        """Opened runs.
+    def __init__(self, runs: Runs, root: str | PathLike[str] | None, needs: str | None = None) -> None:
+        """`needs`: the study of which one of the runs must be.
 
         Raises:
-            RunError: a run is not there, or none is of one of the kinds needed.
+            RunError: a run is not there, or none is of that study.
+            PlaceError, DatasetError: the root is no place, or not there.
         """
         given = [runs] if isinstance(runs, str | PathLike | Run) else runs
-        opened = tuple(run if isinstance(run, Run) else Run.open(str(run)) for run in given)
-        kinds = [run.kind for run in opened]
-        for kind in needed:
-            if kind not in kinds:
-                there = ", ".join(f"{run.place()} ({run.kind.name})" for run in opened)
-                raise RunError(
-                    f"This figure needs a run of kind {kind.name}; given: {there or 'none'}. Add one."
-                )
-        return cls(opened, None if root is None else checked_root(str(root)))
+        self.runs = [run if isinstance(run, Run) else Run.open(str(run)) for run in given]
+        if needs and not self.of_study(needs):
+            there = ", ".join(f"{run.place()} ({run.kind.name})" for run in self.runs)
+            raise RunError(f"This figure needs a run of kind {needs}; given: {there or 'none'}. Add one.")
+        self.root = None if root is None else checked_root(str(root))
 
-    def of_kind(self, kind: Kind) -> list[Run]:
-        """The runs of a kind, as given."""
-        return [run for run in self.runs if run.kind == kind]
+    @cached_property
+    def _joined(self) -> tuple[pa.Table, list[JoinedRun]]:
+        return join_runs(self.runs, ["pair", "path", *KEY, "shard"])
 
-    def pairs(
-        self, wanted: Sequence[int | str] | None = None, classes: Sequence[int | str] | None = None
-    ) -> list[Row]:
+    def of_study(self, study: str) -> list[Run]:
+        """The runs of a study, as given."""
+        return [run for run in self.runs if run.kind.name == study]
+
+    def pairs(self, wanted: Chosen = None, classes: Chosen = None) -> list[Row]:
         """Pairs of the first run's plan, in the order in which they are wanted.
 
         Args:
@@ -74,7 +64,7 @@ class Material:
         Raises:
             RunError: there is no such pair, image or class.
         """
-        plan = self.runs[0].plan(["pair", "path", *KEY])
+        plan = self._joined[0]
         if classes is not None:
             keys = list(zip(plan["class_id"].to_pylist(), plan["class_name"].to_pylist(), strict=True))
             named = set(choose(list(dict.fromkeys(keys)), classes))
@@ -82,38 +72,39 @@ class Material:
         if wanted is None:
             return _rows(plan.slice(0, SHOWN))
         each = [wanted] if isinstance(wanted, str | int) else wanted
-        found = [row for one in each for row in self._wanted(plan, one)]
-        if not 0 < len(found) <= MOST:
-            raise RunError(f"{len(found)} pairs were chosen: a figure shows 1 to {MOST}. Give their numbers.")
-        return found
+        pairs = [row for name in each for row in self._wanted(plan, name)]
+        if not 0 < len(pairs) <= MOST:
+            raise RunError(f"{len(pairs)} pairs were chosen: a figure shows 1 to {MOST}. Give their numbers.")
+        return pairs
 
-    def _wanted(self, plan: pa.Table, one: int | str) -> list[Row]:
-        number = not isinstance(one, str)  # also one of numpy's
+    def _wanted(self, plan: pa.Table, name: int | str) -> list[Row]:
+        number = not isinstance(name, str)  # also one of numpy's
         column = plan["pair" if number else "image_id"]
-        found = _rows(plan.take(np.flatnonzero(column.to_numpy() == one)))
-        if found:
-            return found
+        rows = _rows(plan.take(np.flatnonzero(column.to_numpy() == name)))
+        if rows:
+            return rows
         place = self.runs[0].place()
         if number:
-            raise RunError(f"There is no pair {one} in {place}, which has {_some(plan['pair'])}.")
-        raise RunError(f"There is no image {one!r} in {place}, which has {_some(plan['image_id'])}.")
+            raise RunError(f"There is no pair {name} in {place}, which has {_some(plan['pair'])}.")
+        raise RunError(f"There is no image {name!r} in {place}, which has {_some(plan['image_id'])}.")
 
-    def rows(self, kind: Kind, pair: Row) -> list[tuple[Run, Row]]:
-        """The results of a pair in all runs of a kind, each with its run; never none.
+    def rows(self, study: str, pair: Row) -> list[tuple[Run, Row]]:
+        """The results of a pair in all runs of a study, each with its run; never none.
 
         Raises:
             Absent: it has no result.
             RunError: a shard is damaged.
         """
-        found, reason = [], f"no {kind.name} run was given"
-        for run in self.of_kind(kind):
-            try:
-                found += [(run, row) for row in results(run, pair)]
-            except Absent as absent:
-                reason = str(absent)
-        if not found:
+        results, reason = [], f"no {study} run was given"
+        for joined in self._joined[1]:
+            if joined.run.kind.name == study:
+                try:
+                    results += [(joined.run, row) for row in joined.results(pair["pair"])]
+                except Absent as absent:
+                    reason = str(absent)
+        if not results:
             raise Absent(reason)
-        return found
+        return results
 
     def picture(self, run: Run, path: str, shape: Sequence[int] | None = None) -> np.ndarray:
         """An image as the network of a run saw it: (h,w,3) in 0..1.
@@ -148,33 +139,8 @@ def _some(column: pa.ChunkedArray) -> str:
 
 
 def _rows(table: pa.Table) -> list[Row]:
-    found: list[Row] = table.to_pylist()
-    return found
-
-
-def results(run: Run, pair: Row) -> list[Row]:
-    """The rows of a run's main kind for the image and class of a pair, perhaps of another run.
-
-    Raises:
-        Absent: they are not there.
-        RunError: the shard is damaged.
-    """
-    plan = run.plan_of([pair["image_id"]])
-    for name in KEY:
-        plan = plan.filter(pc.equal(plan[name], pair[name]))
-    if not plan.num_rows:
-        raise Absent(f"not among the pairs of {run.place()}")
-    number, shard = plan["pair"][0].as_py(), plan["shard"][0].as_py()
-    if not run.is_committed(shard):
-        raise Absent(f"not computed yet in {run.place()}")
-    table = run.shard_table(shard, run.kind)
-    found = table.filter(pc.equal(table["pair"], number))
-    if found.num_rows:
-        return _rows(found)
-    failures = run.shard_table(shard, kinds.FAILURES)
-    for row in _rows(failures.filter(pc.equal(failures["pair"], number))):
-        raise Absent(f"failed ({row['stage']}): {row['error']}")
-    raise Absent(f"without a result in {run.place()}")
+    rows: list[Row] = table.to_pylist()
+    return rows
 
 
 def choose(there: Sequence[ClassKey], wanted: Sequence[int | str]) -> list[ClassKey]:
@@ -186,11 +152,11 @@ def choose(there: Sequence[ClassKey], wanted: Sequence[int | str]) -> list[Class
     if not wanted:
         raise RunError("No class was chosen: give names or ids.")
     chosen = []
-    for one in [wanted] if isinstance(wanted, str) else wanted:
-        by_name = [key for key in there if key[1] == one]
-        found = by_name or [key for key in there if str(key[0]) == str(one)]
-        if not found:
-            known = list_or_none([name for _, name in there])
-            raise RunError(f"There is no class {one!r}. There are: {known}.")
-        chosen += found
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        by_name = [key for key in there if key[1] == name]
+        keys = by_name or [key for key in there if str(key[0]) == str(name)]
+        if not keys:
+            names = list_or_none([name for _, name in there])
+            raise RunError(f"There is no class {name!r}. There are: {names}.")
+        chosen += keys
     return chosen

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extremal.jobs.figures import layouts as figures
-from extremal.jobs.figures.drawing import save
+from extremal.jobs.drawing import save
+from extremal.jobs.figures.channels import channel_curve, channels_of_classes
+from extremal.jobs.figures.comparison import compare_methods
+from extremal.jobs.figures.inversions import inversion_difference, inversions_of_classes
+from extremal.jobs.figures.masks import area_growth, masks_of_areas, score_curve
 from extremal.pipeline.errors import ConfigError
 
 PER_PAIR = {
-    "masks-of-areas": figures.masks_of_areas,
-    "compare-methods": figures.compare_methods,
-    "score-curve": figures.score_curve,
-    "area-growth": figures.area_growth,
-    "channel-curve": figures.channel_curve,
-    "inversion-difference": figures.inversion_difference,
+    "masks-of-areas": masks_of_areas,
+    "compare-methods": compare_methods,
+    "score-curve": score_curve,
+    "area-growth": area_growth,
+    "channel-curve": channel_curve,
+    "inversion-difference": inversion_difference,
 }
 PER_CLASS = {
-    "channels-of-classes": figures.channels_of_classes,
-    "inversions-of-classes": figures.inversions_of_classes,
+    "channels-of-classes": channels_of_classes,
+    "inversions-of-classes": inversions_of_classes,
 }
 SUFFIXES = (".png", ".pdf")
 

@@ -22,9 +22,9 @@ def make_report(uris: Sequence[str], root: str | None, rule: Rule, out: str | No
         PlaceError: `out` is no folder or URI.
     """
     site = _site(uris, root, rule, console)
-    place = out or join(site.book.run.uri, "report")
+    place = out or join(site.records.first.run.uri, "report")
     files, size = write_site(site, place, console)
-    lost = len(site.book.pictures.unreadable)
+    lost = len(site.records.thumbnails.unreadable)
     if lost:
         console.print(f"warning: {lost} images cannot be read; their pairs have no picture")
     console.print(
@@ -47,8 +47,8 @@ def serve_report(uris: Sequence[str], root: str | None, rule: Rule, port: int, c
 
 def _site(uris: Sequence[str], root: str | None, rule: Rule, console: Console) -> Site:
     site = Site([Run.open(uri) for uri in uris], root, rule)
-    for source in site.book.sources:
-        warn_incomplete(source.run, console)
-    if site.book.pictures.reason:
-        console.print(f"warning: no pictures: {site.book.pictures.reason}", soft_wrap=True)
+    for joined in site.records.runs:
+        warn_incomplete(joined.run, console)
+    if site.records.thumbnails.reason:
+        console.print(f"warning: no pictures: {site.records.thumbnails.reason}", soft_wrap=True)
     return site

@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 import pyarrow as pa
 
-from extremal.jobs.report.joined_run import checked_root
+from extremal.jobs.joined_runs import checked_root
 from extremal.storage import Run
 from extremal.storage.errors import PlaceError
 from extremal.storage.files import HIDDEN, printable
@@ -22,7 +22,7 @@ SIDE = 224  # short side of a picture, pixels
 QUALITY = 80
 
 
-class Pictures:
+class Thumbnails:
     """The images of a plan, each once, numbered by first appearance.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pictures:
     """
 
     def __init__(self, run: Run, plan: pa.Table, root: str | None) -> None:
-        """`root`: where the images lie now; None = where they were.
+        """`plan`: of pairs. `root`: where the images lie now; None = where they were.
 
         Raises:
             DatasetError: the root that was given is not there.
@@ -64,9 +64,9 @@ class Pictures:
         except OSError:
             return None
 
-    def lose(self, found: Mapping[int, str]) -> None:
+    def lose(self, reasons: Mapping[int, str]) -> None:
         """Note images that cannot be read; a warning tells of each once."""
-        for number, why in found.items():
+        for number, why in reasons.items():
             if number not in self.unreadable:
                 self.unreadable[number] = why
                 log.warning("no picture: %s", why)

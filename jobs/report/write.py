@@ -16,8 +16,9 @@ from threading import Thread
 import pyarrow.fs as pafs
 from rich.console import Console
 
-from extremal.jobs.report.pair_pages import Entries
-from extremal.jobs.report.site import Part, Site
+from extremal.jobs.report.index_entries import Entries
+from extremal.jobs.report.pages.page import SHARD, THUMBNAILS, WHOLE, Part
+from extremal.jobs.report.site import Site
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage import RunError
 from extremal.storage.files import open_filesystem, printable, write_bytes
@@ -61,21 +62,22 @@ class _Writer:
 
     def write(self, part: Part, unreadable: Iterable[int]) -> _Written:
         """`unreadable`: images that any process has found to be so."""
-        site, pictures = self._site, self._site.book.pictures
-        pictures.lose(dict.fromkeys(unreadable, ""))
-        known = {*pictures.unreadable}
+        site, thumbnails = self._site, self._site.records.thumbnails
+        thumbnails.lose(dict.fromkeys(unreadable, ""))
+        before = {*thumbnails.unreadable}
         sizes = []
         for path in site.part_paths(part):
             try:
                 content = site[path]
             except KeyError:
-                if part.name != "pictures":
+                if part.name != THUMBNAILS:
                     raise
                 continue  # an image that cannot be read; the overview counts it
             self._folder.write(path, content)
             sizes.append(len(content))
-        found = {number: why for number, why in pictures.unreadable.items() if number not in known}
-        return _Written(sizes, site.entries(part.number) if part.name == "chapter" else None, found)
+        lost = {number: why for number, why in thumbnails.unreadable.items() if number not in before}
+        entries = site.data.entries.of_shard(part.number) if part.name == SHARD else None
+        return _Written(sizes, entries, lost)
 
 
 # ---- in a process of its own --------------------------------------------------------------------
@@ -85,9 +87,8 @@ _writers: list[_Writer] = []  # the one of this process
 
 def _begin(site: Site, out: str) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
-    logging.getLogger(
-        "extremal.jobs.report.thumbnails"
-    ).disabled = True  # the process that orders tells of lost images
+    # The process that orders tells of lost images.
+    logging.getLogger("extremal.jobs.report.thumbnails").disabled = True
     _writers.append(_Writer(site, _Folder(out)))
 
 
@@ -120,13 +121,13 @@ def _write_all(site: Site, out: str) -> Iterator[tuple[Part, _Written]]:
     """Write all parts; yields each with what came of it when it is there."""
     # No fork: threads of pyarrow and of the store's client would be lost in it.
     context = multiprocessing.get_context("spawn")
-    own = _Writer(site, _Folder(out))
+    writer = _Writer(site, _Folder(out))
     with ProcessPoolExecutor(WRITERS, context, _begin, (site, out)) as pool:
         try:
             for stage, parts in groupby(site.parts(), key=lambda part: part.stage):
-                lost = frozenset(site.book.pictures.unreadable)
-                if stage >= Site.WHOLE:  # needs what this process knows of all pairs, and is little work
-                    yield from ((part, own.write(part, ())) for part in parts)
+                lost = frozenset(site.records.thumbnails.unreadable)
+                if stage >= WHOLE:  # needs what this process knows of all pairs, and is little work
+                    yield from ((part, writer.write(part, ())) for part in parts)
                     continue
                 with _deaf():
                     futures = {pool.submit(_write, part, lost): part for part in parts}
@@ -147,15 +148,15 @@ def write_site(site: Site, out: str, console: Console) -> tuple[int, int]:
         RunError: the folder cannot be written, or a shard is damaged.
         PlaceError: `out` is no folder or URI.
     """
-    _ = site.classes  # what is wrong with it is said before hours of writing
+    site.prepare()  # what is wrong with it is said before hours of writing
     progress = ProgressReport(sum(part.items for part in site.parts()), 0, console, "items")
     files = written = 0
     try:
         with progress:
-            for part, found in _write_all(site, out):
-                site.learn(part, found.entries, found.unreadable)
-                files, written = files + len(found.sizes), written + sum(found.sizes)
-                lost = part.items - len(found.sizes) if part.name == "pictures" else 0
+            for part, made in _write_all(site, out):
+                site.learn(part, made.entries, made.unreadable)
+                files, written = files + len(made.sizes), written + sum(made.sizes)
+                lost = part.items - len(made.sizes) if part.name == THUMBNAILS else 0
                 progress.add(part.items, lost)
     except OSError as error:
         raise RunError(

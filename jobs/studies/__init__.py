@@ -1,25 +1,29 @@
-"""What the commands must know of a study."""
+"""How each study looks in reports and figures: one file and one entry a study.
+
+Nothing here imports torch, ray, matplotlib or scipy: many processes write a report, and read this.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from extremal.jobs.studies.channel import CHANNEL
+from extremal.jobs.studies.inversion import INVERSION
+from extremal.jobs.studies.saliency import SALIENCY
+from extremal.jobs.studies.spatial import SPATIAL
+from extremal.jobs.studies.view import StudyView
+from extremal.storage import Run
 
-@dataclass(frozen=True)
-class StudyView:
-    """What follows a study, and how it is done at once.
-
-    Attributes:
-        next_command: what a finished run is best followed by.
-        explain: `module:function` that explains one image at once, if there is one.
-    """
-
-    next_command: str = "score"
-    explain: str | None = None
-
-
+# By the name of the kind of a study's results.
 STUDIES: Mapping[str, StudyView] = {
-    "spatial": StudyView(explain="extremal.jobs.explain:spatial_pictures"),
-    "channel": StudyView("classes", explain="extremal.jobs.explain:channel_pictures"),
-    "saliency": StudyView(),
-    "inversion": StudyView(),
+    "spatial": SPATIAL,
+    "channel": CHANNEL,
+    "saliency": SALIENCY,
+    "inversion": INVERSION,
 }
+
+
+def view_of(run: Run) -> StudyView:
+    """How the rows of a run look."""
+    return STUDIES[run.manifest.study]
+
+
+__all__ = ["STUDIES", "StudyView", "view_of"]

@@ -7,9 +7,9 @@ from typing import cast
 import typer
 
 from extremal.jobs.tables.formats import FORMATS, Format, notes, render
+from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.aggregates.comparison import compare, make_columns
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.aggregates.ray_tasks import blocks
 from extremal.pipeline.datasets.pairs import storable
 from extremal.pipeline.errors import ConfigError
 from extremal.storage import Run

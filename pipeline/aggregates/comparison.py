@@ -30,8 +30,8 @@ from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import diff
 from extremal.workers.extremal.settings import spatial_preset
-from extremal.workers.networks.pointing_game import PREPROCESS
-from extremal.workers.saliency.layers import known_layers
+from extremal.workers.networks.pointing_game_input import ANTIALIAS, MEAN, STD
+from extremal.workers.saliency.layer_table import known_layers
 from extremal.workers.saliency.methods import CARDS, METHODS
 
 # Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
@@ -276,7 +276,7 @@ def _has_papers_settings(run: Run, method: str) -> bool:
     """Whether a method ran with the numbers of the benchmark (protocol items 6, 11 and 13 to 17)."""
     manifest, dataset = run.manifest, _dataset(run)
     model = manifest.model
-    input_ = (PREPROCESS.mean, PREPROCESS.std, PREPROCESS.antialias)
+    input_ = (MEAN, STD, ANTIALIAS)
     if (model.mean, model.std, model.antialias) != input_:
         return False
     if method == CENTER:

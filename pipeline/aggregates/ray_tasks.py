@@ -1,6 +1,5 @@
 """Aggregation as Ray tasks, where there is a cluster."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.aggregates.over_shards import Blocks
 from extremal.pipeline.driving.driver import Pool, start_ray
 from extremal.pipeline.errors import DriverError
 from extremal.storage import Run
@@ -20,15 +19,12 @@ BLOCK = 64  # shards of a task
 
 
 @contextmanager
-def blocks() -> Iterator[Blocks]:
-    """Blocks as tasks of the cluster of RAY_ADDRESS; all in this process if it is not set.
+def on_cluster() -> Iterator[Blocks]:
+    """Blocks as tasks of the cluster of RAY_ADDRESS.
 
     Raises:
         DriverError: the cluster cannot be reached.
     """
-    if not os.environ.get("RAY_ADDRESS"):
-        yield in_one
-        return
     start_ray(Pool(), threads=1)
     try:
         yield as_tasks

@@ -20,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from extremal.pipeline.driving.driver import Pool, start_ray
+from extremal.pipeline.driving.signals import stoppable
 from extremal.pipeline.errors import DriverError
 from extremal.pipeline.training.loop import Assignment, work
 from extremal.pipeline.training.messages import Ended, Message
@@ -54,8 +55,8 @@ def conduct(assignment: Assignment) -> Generator[Message, None, None]:
     thread = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
     thread.start()
     try:
-        yield from _heard(messages, ended)
-        ended.result()
+        with stoppable():
+            yield from _heard(messages, ended)
     except (RayError, ray.train.TrainingFailedError) as error:
         raise DriverError(f"The training has lost its worker: {error} {kept(assignment.task)}") from error
     finally:
@@ -106,7 +107,10 @@ def _heard(messages: Queue, ended: "Future[Any]") -> Iterator[Message]:
             message = messages.get(timeout=POLL_S)
         except Empty:
             if over:
-                return
+                ended.result()
+                raise DriverError(
+                    "The training's worker ended in silence; run the same command again."
+                ) from None
             continue
         if not isinstance(message, Ended):
             yield message

@@ -5,6 +5,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ def work(config: dict[str, Any]) -> None:
 
 
 def train(assignment: Assignment, messages: Queue) -> None:
+    """The epochs that are missing, told of in messages.
+
+    Raises:
+        TrainingError, NetworkError, ConfigError, OutOfMemoryError, OSError: with the fix.
+        RayError: nobody takes the messages any more.
+    """
     torch.set_num_threads(assignment.cores)  # Ray set them to the number of CPUs that it was asked for
     training, records = _begin(assignment)
     counter = _Counter(messages)
@@ -102,7 +109,9 @@ def _report(assignment: Assignment, state: Record) -> Path:
     name = f"epoch-{len(records)}"
     try:
         with tempfile.TemporaryDirectory() as folder:
-            torch.save(state, Path(folder) / CHECKPOINT)
+            buffer = BytesIO()  # writing to a full disk, torch would not raise OSError
+            torch.save(state, buffer)
+            (Path(folder) / CHECKPOINT).write_bytes(buffer.getbuffer())
             checkpoint = ray.train.Checkpoint.from_directory(folder)
             metrics = {key: records[-1][key] for key in ("epoch", "loss", "mean_ap")}
             ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=name)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from toy_training import COLOURS, TEST, TRAIN, by_definition, command, draw, metrics, weights_of
+from toy_training import COLOURS, TEST, TRAIN, by_definition, command, draw, equal, metrics, weights_of
 from typer.testing import CliRunner, Result
 
 from extremal.jobs.cli.app import app

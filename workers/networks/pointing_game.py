@@ -18,16 +18,10 @@ from torchvision import models
 
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
+from extremal.workers.networks.pointing_game_input import ANTIALIAS, MEAN, STD
 from extremal.workers.networks.weights import fill
 
-# Item 6: Caffe's mean, in RGB, taken from values of 0 to 255.
-PREPROCESS = Preprocess(
-    resize=224,
-    crop=None,
-    mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
-    std=(1 / 255, 1 / 255, 1 / 255),
-    antialias=False,
-)
+PREPROCESS = Preprocess(resize=224, crop=None, mean=MEAN, std=STD, antialias=ANTIALIAS)
 VOC_OUTPUTS, COCO_OUTPUTS = 20, 80
 POOL = 7  # side of the last map of a 224x224 input
 

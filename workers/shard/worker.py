@@ -15,10 +15,10 @@ from extremal.storage.folder import open_root
 from extremal.storage.kinds import FAILURES, Kind
 from extremal.storage.manifest import Model
 from extremal.workers.config import RunConfig
+from extremal.workers.configured_network import configured_network
 from extremal.workers.device import chosen_device
 from extremal.workers.errors import NetworkError
 from extremal.workers.heartbeat import PULSE
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network
 from extremal.workers.shard.rows import Item, Row, failure
 from extremal.workers.shard.units import READERS, Source

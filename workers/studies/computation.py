@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from extremal.storage import Run
 from extremal.storage.kinds import POINTS, Kind
-from extremal.workers.config import RunConfig
 from extremal.workers.networks.network import Network
 from extremal.workers.pointing.smooth import Smooth
 from extremal.workers.shard.rows import Item, Row, point_row, saliency_point
+
+if TYPE_CHECKING:  # which knows the cards of the studies, and those their settings
+    from extremal.workers.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Outcome:
 class Computation(Protocol):
     """A study on one network."""
 
-    def __init__(self, network: Network, config: RunConfig, run: Run) -> None:
+    def __init__(self, network: Network, config: "RunConfig", run: Run) -> None:
         """
         Args:
             network: on its device. run: opened, for a study that reads more than its configuration.

@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
+from extremal.jobs.drawing import ORANGE, encode, heat
 from extremal.jobs.figures import (
     area_growth,
     channel_curve,
@@ -31,7 +32,6 @@ from extremal.jobs.figures import (
     save,
     score_curve,
 )
-from extremal.jobs.figures.drawing import ORANGE, encode, heat
 from extremal.jobs.figures.write import PER_CLASS, PER_PAIR
 from extremal.pipeline.errors import DatasetError
 from extremal.storage import Run, RunError, kinds
@@ -367,7 +367,7 @@ def test_contact_sheet_of_classes(channel: Run, tmp_path: Path, monkeypatch: pyt
     told = {i: {kinds.INVERSION: [{**own, "target": i, "target_name": f"t{i}"}]} for i in (0, 3)}
     folder = make(tmp_path / "folder", kinds.INVERSION, [0, 3], told, channel, inversion=PAIRS)
     assert titles(inversions_of_classes(folder, classes=["t3"])) == ["t3: cosine 0.50"]
-    monkeypatch.setattr("extremal.jobs.figures.layouts.MOST", 1)
+    monkeypatch.setattr("extremal.jobs.figures.inversions.MOST", 1)
     with pytest.raises(RunError, match="2 classes have inversions; a sheet shows 1 to 1"):
         inversions_of_classes(folder)
     with pytest.raises(RunError, match="needs inversions of pairs"):

@@ -29,16 +29,18 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
-from extremal.jobs.report.overlays import resample, truth
+from extremal.jobs.report.pages.overlays import resample, truth
+from extremal.jobs.report.pages.page import SHARD, script
+from extremal.jobs.report.paths import strip_path
 from extremal.jobs.report.serve import Server
-from extremal.jobs.report.site import Site, script, strip_path
+from extremal.jobs.report.site import Site
 from extremal.jobs.report.write import _Folder, _Writer, write_site
 from extremal.pipeline.aggregates.pointing import Rule, pointing
 from extremal.pipeline.config import build_config, stored_tree
 from extremal.pipeline.errors import DatasetError
 from extremal.pipeline.stored_masks import cell_shape, draw_cells
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.kinds import PAIR, Kind
+from extremal.storage.kinds import CHANNEL_OF_LAYER, PAIR, Kind
 from extremal.storage.manifest import Data, DatasetRecord, Manifest, Model
 from extremal.storage.scores import write_scores
 from extremal.workers.extremal.masks import render_masks
@@ -366,7 +368,7 @@ def test_without_the_dataset_there_are_no_pictures(two: list[Run], tmp_path: Pat
     with pytest.raises(DatasetError, match="nowhere"):
         Site([run], str(tmp_path / "nowhere"))
     hidden = make(tmp_path / "hidden", kinds.SPATIAL, [0], 3, spatial, "s3://***@bucket/data")
-    assert "give --root" in Site([hidden]).book.pictures.reason
+    assert "give --root" in Site([hidden]).records.thumbnails.reason
 
 
 def test_runs_without_a_common_pair_are_refused(two: list[Run], tmp_path: Path) -> None:
@@ -449,6 +451,63 @@ def test_channels_and_inversions(images: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(levels, [[0, 32], [63, 0]])  # eq. 11 over its largest value, none below 0
 
 
+def channel_pictures(place: Path, channels: Run, root: str) -> Run:
+    """Inversions of channels 2, which failed, and 1: a run whose units are no pairs."""
+    config = build_config({"dataset": {"name": "coco", "split": "v"}, "network": {"name": "resnet18"}})
+    settings = {**stored_tree(config), "inversion": {"subject": "channels"}}
+    data = Data(channels=channels.manifest.config_hash)
+    manifest = Manifest(
+        "inversion", settings, MODEL, data, unit=CHANNEL_OF_LAYER.name, dataset=DatasetRecord(root)
+    )
+    units = [{"unit": i, "layer": "conv", "channel": channel} for i, channel in enumerate((2, 1))]
+    schema = CHANNEL_OF_LAYER.plan
+    plan = pa.Table.from_pylist([row(schema, **unit, shard=unit["unit"]) for unit in units], schema=schema)
+    run = Run.create(str(place), manifest, plan)
+
+    def table(kind: Kind, **values: Any) -> pa.Table:
+        schema = kind.schema(CHANNEL_OF_LAYER)
+        return pa.Table.from_pylist([row(schema, **values)] if values else [], schema=schema)
+
+    failure = {"stage": "optimize", "error_type": "ValueError", "error": HOSTILE}
+    run.commit(
+        0,
+        {
+            kinds.INVERSION: table(kinds.INVERSION),
+            kinds.FAILURES: table(kinds.FAILURES, **units[0], **failure),
+        },
+    )
+    picture = {"objective": "channel", "image": b"png 1", "cosine": 0.5}
+    run.commit(1, {kinds.INVERSION: table(kinds.INVERSION, **units[1], **picture)})
+    return run
+
+
+def test_a_run_whose_units_are_channels(images: Path, tmp_path: Path) -> None:
+    channels = make(tmp_path / "c", kinds.CHANNEL, [0, 1, 2], 2, channel, str(images))
+    pictures = channel_pictures(tmp_path / "pictures", channels, str(images))
+    site = Site([channels, pictures])  # it has nothing of the pairs, and the pictures of their channels
+    assert [path for path in site.paths() if path.startswith(("inversions/", "channels/"))] == [
+        "channels/00001.png"
+    ]
+    assert site["channels/00001.png"] == b"png 1"
+    assert load(site["data/class/00000.js"])["channels"][0]["picture"] == "channels/00001.png"
+    assert load(site["data/pairs/00000.js"])["pairs"][1]["inversion"] is None
+
+    alone = Site([pictures])  # its channels stand in the place of pairs
+    overview = load(alone["data/overview.js"])
+    assert overview["counts"] == {"pairs": 2, "results": 1, "failed": 1, "missing": 0}
+    assert overview["failures"]["rows"] == [["0", "conv", "2", "optimize", "ValueError", HOSTILE]]
+    assert overview["classes"] == ["channel 1", "channel 2"]
+    assert load(alone["data/index-000.js"])["state"] == "fr"
+    failed, shown = load(alone["data/pairs/00000.js"])["pairs"]
+    assert failed["failure"]["error"] == HOSTILE
+    assert (shown["image_id"], shown["class_name"], shown["target"]) == ("conv:1", "channel 1", None)
+    assert shown["inversion"]["whole"] == "inversions/000001.png"
+    assert alone["inversions/000001.png"] == b"png 1"
+    assert {path for path in alone.paths() if path.startswith("inversions/")} == {"inversions/000001.png"}
+    with pytest.raises(RunError, match="has no pair of"):
+        Site([pictures, channels])
+
+
 def test_what_does_not_belong_to_the_report_is_refused(images: Path, two: list[Run], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is given 2 times"):
         Site([two[0], two[1], Run.open(two[0].uri)])
@@ -474,7 +533,7 @@ def test_an_image_of_another_shape_than_was_explained_is_not_shown(two: list[Run
             continue
         with pytest.raises(KeyError):
             _ = site["pictures/000/000003.jpg"]
-        assert "40x10, and was 40x30 when it was explained" in site.book.pictures.unreadable[3]
+        assert "40x10, and was 40x30 when it was explained" in site.records.thumbnails.unreadable[3]
 
 
 @pytest.mark.parametrize("arguments", [["b\udcff"], ["RUN", "--out", "b\udcff"], [""]])
@@ -658,8 +717,8 @@ def test_what_a_writer_finds_unreadable_is_known_to_all_and_told_once(two: list[
 
 def test_a_writer_believes_what_another_found_unreadable(two: list[Run], tmp_path: Path) -> None:
     site = Site(two)
-    chapter = next(part for part in site.parts() if part.name == "chapter")
-    assert _Writer(site, _Folder(str(tmp_path))).write(chapter, [0]).unreadable == {}
+    shard = next(part for part in site.parts() if part.name == SHARD)
+    assert _Writer(site, _Folder(str(tmp_path))).write(shard, [0]).unreadable == {}
     assert [pair["picture"] for pair in read(tmp_path, "pairs/00000")["pairs"]][:3] == [-1, -1, 1]
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import extremal.jobs.several
 from extremal.jobs.cli.app import app
-from extremal.jobs.figures.drawing import similarity_curves
+from extremal.jobs.drawing import similarity_curves
 from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
 from extremal.pipeline.config import build_config
 from extremal.pipeline.datasets.shapes import make_shapes
@@ -31,9 +31,9 @@ from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, kinds
 from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
+from extremal.workers.configured_network import configured_network
 from extremal.workers.errors import NetworkError
 from extremal.workers.images import Preprocess
-from extremal.workers.networks.configured import configured_network
 from extremal.workers.networks.network import Network, load_network
 from extremal.workers.networks.randomize import cascade, randomize, weight_layers
 from extremal.workers.networks.weights import fingerprint
@@ -45,11 +45,11 @@ X = torch.zeros(1, 3, 64, 64)
 # ---- rank correlation -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("levels", [0, 3, 20])
 def randomly(depth: int, seed: int = 0) -> Network:
     return configured_network(NetworkConfig("shapes_cnn", "random", randomized=depth, randomize_seed=seed))
 
 
+@pytest.mark.parametrize("levels", [0, 3, 20])
 def test_the_correlation_is_scipys(levels: int) -> None:
     rng = np.random.default_rng(levels)
     a, b = rng.normal(size=(2, 12, 60))
@@ -424,10 +424,10 @@ def test_runs_that_differ_in_more_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"config.seed: \(absent\) -> 1"):
         similarities(original, other)
     none = make_run(tmp_path / "n", kinds.SALIENCY, shards, saliency={"maps": 0}, network=network)
-    with pytest.raises(RunError, match="holds no saliency maps"):
+    with pytest.raises(RunError, match="compares saliency maps"):
         similarities(original, none)
     spatial = make_run(tmp_path / "s", kinds.SPATIAL, {}, network=network)
-    with pytest.raises(RunError, match="holds no saliency maps"):
+    with pytest.raises(RunError, match="compares saliency maps"):
         similarities(spatial, other)
     random = made(tmp_path / "r", {0: [saliency(0, [[1, 2]])]}, depth=1)
     with pytest.raises(RunError, match="is randomized itself"):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.distance import cosine as cosine_distance
 
-from extremal.jobs.figures.drawing import NAMED, similarity_map
+from extremal.jobs.drawing import NAMED, similarity_map
 from extremal.pipeline.aggregates.class_channels import CLASS_CHANNELS
 from extremal.pipeline.aggregates.similarity import (
     CLOSEST,

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from extremal.workers.config import RunConfig
 
-_ABSENT = re.compile(r"; (?:None|empty) = ([^.]+)")
+_ABSENT = re.compile(r"; (?:None|empty) = (.+)$")
 
 
 def explanations(of: type) -> dict[str, str]:

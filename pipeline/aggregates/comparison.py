@@ -27,6 +27,7 @@ from extremal.pipeline.aggregates.bootstrap import (
 )
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
+from extremal.pipeline.identity import differences, run_settings
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import diff
 from extremal.workers.extremal.settings import spatial_preset
@@ -108,7 +109,8 @@ def make_columns(runs: Iterable[Run]) -> list[Column]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         manifest = run.manifest
-        identity = {"dataset": _dataset(run), "model": asdict(manifest.model), "data": asdict(manifest.data)}
+        dataset = run_settings(manifest).get("dataset", {})
+        identity = {"dataset": dataset, "model": asdict(manifest.model), "data": asdict(manifest.data)}
         groups.setdefault(json.dumps(identity, sort_keys=True), []).append(run)
     columns: list[Column] = []
     for members in groups.values():
@@ -211,7 +213,7 @@ def _choose(runs: Sequence[Run], tables: Sequence[pa.Table]) -> dict[str, list[i
             chosen.setdefault(method, []).append(i)
     for method, members in chosen.items():
         if method != CENTER:
-            check_seeds(method, [(runs[i].place(), runs[i].manifest.config) for i in members])
+            check_seeds(method, [(runs[i].place(), run_settings(runs[i].manifest)) for i in members])
     if CENTER in chosen:
         chosen[CENTER] = [max(chosen[CENTER], key=lambda i: _points(tables[i], CENTER))]
     return chosen
@@ -225,7 +227,7 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
     """Runs of a column can be averaged for a method if they differ in their seed alone.
 
     Args:
-        runs: name and configuration, as in run.json, of every run of the column that holds the method.
+        runs: name, and what differs from the defaults, of every run of the column that holds the method.
 
     Raises:
         RunError: they differ in a setting of the method, or two have one seed.
@@ -250,11 +252,16 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
         seeds[seed] = name
 
 
-def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
-    settings: Any = config
-    for key in METHODS[method].section if method in METHODS else _LAYERS:
-        settings = settings.get(key, {})
-    return {"precision": config.get("precision"), method: settings}
+def _settings(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What of the settings of a method differs from the defaults."""
+    section: Any = settings
+    for key in _section(method):
+        section = section.get(key, {})
+    return {"precision": settings.get("precision"), method: section}
+
+
+def _section(method: str) -> tuple[str, ...]:
+    return METHODS[method].section if method in METHODS else _LAYERS
 
 
 def _as_published(run: Run, rule: Rule) -> bool:
@@ -286,8 +293,10 @@ def _has_papers_settings(run: Run, method: str) -> bool:
         expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
     elif (of := METHODS[method].settings if method in METHODS else None) is not None:
         expected = asdict(of())
-    wanted = json.loads(json.dumps({"precision": "float32", method: expected}))
-    return bool(wanted == _settings(manifest.config, method))
+    for key in reversed(_section(method)):
+        expected = {key: expected}
+    wanted = differences(expected | {"precision": "float32"})
+    return _settings(wanted, method) == _settings(run_settings(manifest), method)
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:

@@ -13,10 +13,9 @@ from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.compare import show_table
 from extremal.pipeline.aggregates.comparison import check_seeds
 from extremal.pipeline.aggregates.pointing import Rule
-from extremal.pipeline.config import merge, read_toml
+from extremal.pipeline.config import merge, read_toml, stored_tree
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.identity import config_settings
 from extremal.pipeline.studies import STUDIES
 from extremal.storage import RunError
 from extremal.workers.config import DatasetConfig, NetworkConfig
@@ -56,7 +55,7 @@ def _check_table(file: Path, runs: Sequence[Planned]) -> None:
         config = run.config
         for method in STUDIES[config.method].maps(config.own):
             key = config.dataset, config.network, method
-            averaged.setdefault(key, []).append((f"run {run.name}", config_settings(config)))
+            averaged.setdefault(key, []).append((f"run {run.name}", stored_tree(config)))
     for (*_, method), members in averaged.items():
         try:
             check_seeds(method, members)

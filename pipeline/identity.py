@@ -44,7 +44,7 @@ _ABSENT = "(absent)"
 
 
 def flatten(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Flat:
-    """Nested mappings as one, by the path of each leaf; one without keys has none. No setting is a mapping."""
+    """Nested mappings as one, by the path of each leaf; no setting is a mapping, so an empty one has none."""
     leaves: Flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -27,9 +27,9 @@ from extremal.pipeline.aggregates.bootstrap import (
 )
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
-from extremal.pipeline.identity import differences, run_settings
+from extremal.pipeline.identity import run_settings, run_tree
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.manifest import diff
+from extremal.storage.manifest import canonical, diff
 from extremal.workers.extremal.settings import spatial_preset
 from extremal.workers.networks.pointing_game_input import ANTIALIAS, MEAN, STD
 from extremal.workers.saliency.layer_table import known_layers
@@ -213,7 +213,7 @@ def _choose(runs: Sequence[Run], tables: Sequence[pa.Table]) -> dict[str, list[i
             chosen.setdefault(method, []).append(i)
     for method, members in chosen.items():
         if method != CENTER:
-            check_seeds(method, [(runs[i].place(), run_settings(runs[i].manifest)) for i in members])
+            check_seeds(method, [(runs[i].place(), run_tree(runs[i].manifest)) for i in members])
     if CENTER in chosen:
         chosen[CENTER] = [max(chosen[CENTER], key=lambda i: _points(tables[i], CENTER))]
     return chosen
@@ -227,7 +227,7 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
     """Runs of a column can be averaged for a method if they differ in their seed alone.
 
     Args:
-        runs: name, and what differs from the defaults, of every run of the column that holds the method.
+        runs: name and configuration, with every setting of today, of each run that holds the method.
 
     Raises:
         RunError: they differ in a setting of the method, or two have one seed.
@@ -252,16 +252,11 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
         seeds[seed] = name
 
 
-def _settings(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """What of the settings of a method differs from the defaults."""
-    section: Any = settings
-    for key in _section(method):
-        section = section.get(key, {})
-    return {"precision": settings.get("precision"), method: section}
-
-
-def _section(method: str) -> tuple[str, ...]:
-    return METHODS[method].section if method in METHODS else _LAYERS
+def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
+    settings: Any = config
+    for key in METHODS[method].section if method in METHODS else _LAYERS:
+        settings = settings.get(key, {})
+    return {"precision": config.get("precision"), method: settings}
 
 
 def _as_published(run: Run, rule: Rule) -> bool:
@@ -293,10 +288,8 @@ def _has_papers_settings(run: Run, method: str) -> bool:
         expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
     elif (of := METHODS[method].settings if method in METHODS else None) is not None:
         expected = asdict(of())
-    for key in reversed(_section(method)):
-        expected = {key: expected}
-    wanted = differences(expected | {"precision": "float32"})
-    return _settings(wanted, method) == _settings(run_settings(manifest), method)
+    wanted = canonical({"precision": "float32", method: expected})
+    return wanted == _settings(run_tree(manifest), method)
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:

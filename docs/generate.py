@@ -22,6 +22,8 @@ import extremal.storage
 import extremal.workers
 import extremal.workers.saliency
 from extremal.jobs.cli.app import app
+from extremal.jobs.cli.explained import explanations
+from extremal.pipeline.config import sections
 from extremal.storage.kinds import CHANNEL_OF_LAYER, FAILURES, INVERSION, KINDS, PAIR, POINTS
 from extremal.storage.manifest import SCHEMA_VERSION
 from extremal.workers.config import RunConfig
@@ -113,14 +115,6 @@ def configuration() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def sections(of: type = RunConfig, path: str = "") -> Iterator[tuple[str, type]]:
-    """(dotted path in TOML, dataclass) of the configuration and of every section below it."""
-    yield path, of
-    for name, kind in get_type_hints(of).items():
-        if dataclasses.is_dataclass(kind):
-            yield from sections(kind, f"{path}.{name}".lstrip("."))
-
-
 def _section(path: str, of: type) -> str:
     head = inspect.getdoc(of) or ""
     rows = [
@@ -136,22 +130,6 @@ def _section(path: str, of: type) -> str:
             _table(["key", "type", *columns, ""], rows),
         ]
     )
-
-
-def explanations(of: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of each of its fields.
-
-    An entry is `name: text`, or `name, name: text`; a further one may follow in the same line.
-    """
-    text = (inspect.getdoc(of) or "").partition("\nAttributes:")[2].partition("\nRaises:")[0]
-    name = "|".join(field.name for field in dataclasses.fields(of))
-    starts = list(re.finditer(rf"(?:^ +|\. )((?:{name})(?:, (?:{name}))*): ", text, re.MULTILINE))
-    found = {}
-    ends = [start.start() for start in starts[1:]] + [len(text)]
-    for start, end in zip(starts, ends, strict=False):
-        for one in start[1].split(", "):
-            found[one] = " ".join(text[start.end() : end].split())
-    return found
 
 
 def _in_preset(path: str) -> bool:

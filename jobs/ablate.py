@@ -4,8 +4,8 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from extremal.jobs.tables.printed import print_table, warn_incomplete
-from extremal.pipeline.ablate import ablate_run
-from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, ablation_table
+from extremal.pipeline.ablate import AblationSettings, ablate_run
+from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, Ablation, ablation_table
 from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
@@ -26,8 +26,7 @@ ERRORS = 3  # of the pairs that failed, shown
 
 def run_ablation(
     uri: str,
-    k: int,
-    draws: int,
+    settings: AblationSettings,
     root: str | None,
     weights: str | None,
     device: str | None,
@@ -37,7 +36,6 @@ def run_ablation(
     """Set the k top channels of every class to zero, print what that does and write it into the run.
 
     Args:
-        draws: random sets of k channels for every pair.
         root, weights: where dataset and weights lie now; None = where they were.
         device: None = a GPU if there is one.
         log: for progress and warnings.
@@ -55,6 +53,7 @@ def run_ablation(
     # In float32 whatever the run's precision: the drops are small differences of large logits.
     network = network.to(chosen_device(device))
     split = split_network(network, config.settings(ChannelConfig).layer)
+    k, draws = settings.k, settings.draws
     if k >= split.channels:
         raise ConfigError(
             f"--k {k}: layer {split.layer} has {split.channels} channels. Give a smaller number, so that "
@@ -63,23 +62,22 @@ def run_ablation(
     warn_incomplete(run, log)
     total = run.table(run.kind, ["pair"]).num_rows
     with blocks() as way, ProgressReport(total, 0, log) as progress:
-        found = ablate_run(run, network, split, images, k, draws, progress, way)
-    table = ablation_table(found, k, draws)
+        ablation = ablate_run(run, network, split, images, settings, progress, way)
+    table = ablation_table(ablation, k, draws)
     for choice in CHOICES:
         rows = table.filter(pc.equal(table["choice"], choice))
         title = f"Drop of the logit without a class's {k} {choice} channels of {split.layer}"
         print_table(rows, title, [name for name in SHOWN if name != "choice"], console)
     console.print(f"matched: {draws} random sets of channels of the same energy", style="dim")
-    _say_left_out(found.alone.total(), len(found.alone), found.errors, total, console)
-    if not found.pairs.num_rows:
+    _say_left_out(ablation, total, console)
+    if not ablation.pairs.num_rows:
         raise RunError(f"No pair of {run.place()} could be ablated; nothing was written.")
-    for name, written, hidden in (("ablation", table, ()), ("ablation_pairs", found.pairs, DRAWN)):
+    for name, written, hidden in (("ablation", table, ()), ("ablation_pairs", ablation.pairs, DRAWN)):
         console.print(f"wrote {write_scores(run, name, written, hidden)}", style="dim", soft_wrap=True)
 
 
 def _check(run: Run) -> None:
-    if run.kind != kinds.CHANNEL:
-        raise RunError(f"{run.place()} holds {run.kind.name} results; ablation needs a channel run.")
+    run.require(kinds.CHANNEL, "ablation needs a channel run")
     if not run.committed():
         raise RunError(f"{run.place()} has no results yet: run it first.")
 
@@ -95,7 +93,8 @@ def _images(root: str) -> Folder:
     return folder
 
 
-def _say_left_out(alone: int, classes: int, errors: list[str], total: int, console: Console) -> None:
+def _say_left_out(ablation: Ablation, total: int, console: Console) -> None:
+    alone, classes, errors = ablation.alone.total(), len(ablation.alone), ablation.errors
     if alone:
         console.print(
             f"left out: {alone} of {total} pairs, of {classes} classes without another pair to choose the "

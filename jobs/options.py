@@ -7,7 +7,7 @@ from extremal.pipeline.config import build_config, merge, method_trees, read_tom
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.identity import nested
 from extremal.pipeline.studies import STUDIES
-from extremal.pipeline.studies.saliency import check_names
+from extremal.pipeline.studies.saliency import comparing
 from extremal.workers.config import RunConfig
 from extremal.workers.device import check_name, has_gpu
 from extremal.workers.extremal.settings import Preset
@@ -58,26 +58,19 @@ def settings_of(
         ConfigError: with one line per mistake.
     """
     check_name(device)
-    chosen = preset or given.pop("preset", None) or "fast"
-    given.pop("preset", None)
+    given_preset = given.pop("preset", None)
     try:
-        base = method_trees(cast(Preset, chosen))
+        base = method_trees(cast(Preset, preset or given_preset or "fast"))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     on_gpu = device.startswith("cuda") if device else has_gpu()
     steps = flags.pop("steps", None)
     given = merge(given, flags)
-    method = given.get("method", "spatial")
-    if method in STUDIES:
-        base = merge(base, STUDIES[method].inherited(given))
-    tree = merge(base, given)
-    if method not in STUDIES:  # methods to compare
-        methods = [name.strip() for name in str(method).split(",")]
-        check_names([name for name in methods if name != "center"])
-        if tree.get("saliency", {}).get("methods", methods) != methods:
-            raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
-        method, tree = "saliency", merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
-    card = CARDS[method]
+    given = {"method": RunConfig.method} | given
+    if given["method"] not in STUDIES:
+        given = comparing(given)
+    tree = merge(merge(base, STUDIES[given["method"]].inherited(given)), given)
+    card = CARDS[given["method"]]
     tree = merge({"precision": "bf16" if on_gpu and card.forgiving else "float32"}, tree)
     if steps is not None:
         tree = merge(tree, nested({card.steps: steps}))

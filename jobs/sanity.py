@@ -23,7 +23,6 @@ from extremal.storage.run import parquet_bytes
 from extremal.workers.config import RunConfig
 from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.randomize import weight_layers
-from extremal.workers.saliency.config import SaliencyConfig
 
 SHOWN = ["method", "depth", "layer", "n", "constant", "missing", "mean", "q25", "q75", "abs_mean"]
 
@@ -71,7 +70,7 @@ def run_sanity(
 
 
 def _check(config: RunConfig) -> None:
-    if config.method != "saliency" or not config.settings(SaliencyConfig).maps:
+    if not getattr(config.own, "maps", 0):  # no other study stores any
         raise ConfigError(
             "The sanity check compares stored maps: give methods to compare, such as "
             'method = "extremal", and under [saliency] maps = 28.'

@@ -20,6 +20,7 @@ import yaml
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from extremal.storage.errors import UserError
 from extremal.storage.files import printable
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -39,7 +40,7 @@ NO_SECRETS = (
 )
 
 
-class SubmitError(Exception):
+class SubmitError(UserError):
     """Nothing was submitted; the message says why and what to do."""
 
 

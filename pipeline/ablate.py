@@ -85,17 +85,28 @@ class Channels:
         return {name: np.array(largest(values, self._k)[0], np.int64) for name, values in found.items()}
 
 
+@dataclass(frozen=True)
+class AblationSettings:
+    """Which channels are set to zero.
+
+    Attributes:
+        k: the so many largest of a class. draws: random sets of as many, for every pair.
+    """
+
+    k: int = 10
+    draws: int = 20
+
+
 def ablate_run(
     run: Run,
     network: Network,
     split: Split,
     images: Folder,
-    k: int,
-    draws: int,
+    settings: AblationSettings,
     progress: ProgressReport,
     blocks: Blocks = in_one,
 ) -> Ablation:
-    """Set the k top channels of every committed pair's class to zero, and `draws` random sets of as many.
+    """Set the top channels of every committed pair's class to zero, and random sets of as many.
 
     Args:
         split: the network, on its device, cut at the run's layer.
@@ -106,7 +117,7 @@ def ablate_run(
         DatasetError: the storage of the images fails.
     """
     sums = class_sums(run, blocks)
-    stage = _Stage(network, split, images, Channels(sums, _outputs(run), k), draws)
+    stage = _Stage(network, split, images, Channels(sums, _outputs(run), settings.k), settings.draws)
     found = Ablation(ABLATION_PAIRS.empty_table())
     tables, shards = [found.pairs], run.committed()
     for shard, table in zip(shards, run.tables(kinds.CHANNEL, _COLUMNS, shards), strict=True):

@@ -29,10 +29,7 @@ def open_channels(place: str) -> Run:
     if not place:
         raise ConfigError("--method inversion needs a finished channel run: give --channels RUN.")
     run = Run.open(place)
-    if run.kind != kinds.CHANNEL:
-        raise RunError(
-            f"{run.place()} holds {run.kind.name} results; --channels takes one of --method channel."
-        )
+    run.require(kinds.CHANNEL, "--channels takes one of --method channel")
     if missing := len(run.missing()):
         raise RunError(
             f"{missing} shards of {run.place()} are missing: repeat its `extremal run` command first."

@@ -97,7 +97,7 @@ def _manifest(config: RunConfig, model: Model, source: Source) -> Manifest:
         defaults=DEFAULTS_VERSION,
         model=model,
         data=_data(source),
-        unit=config.study.unit(config.own).name,
+        unit=config.study.unit(config.own),
         rows_per_unit=config.study.rows(config.own),
         dataset=DatasetRecord(
             printable(source.root), tuple(source.classes), pairs, plan.shards, plan.excluded

@@ -203,6 +203,18 @@ class Run:
         """All kinds of tables of the run, the main one first."""
         return (self.kind, *self.kind.beside, FAILURES)
 
+    def require(self, kind: Kind, purpose: str) -> None:
+        """Refuse a run of another study.
+
+        Args:
+            purpose: what needs it, as the end of the message: "ablation needs a channel run".
+
+        Raises:
+            RunError: its results are of another kind.
+        """
+        if self.kind != kind:
+            raise RunError(f"{self.place()} holds {self.kind.name} results; {purpose}.")
+
     @property
     def unit(self) -> Unit:
         """What a row of the plan is."""

@@ -11,7 +11,7 @@ import pytest
 import ray
 import yaml
 
-from extremal.jobs.cli.app import run_parameters
+from extremal.jobs.cli.submit import run_parameters
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 TEXTS = {str: str}  # any keys

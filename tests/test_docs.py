@@ -17,6 +17,8 @@ import pytest
 import typer
 
 from extremal.jobs.cli.app import app
+from extremal.jobs.cli.explained import explanations
+from extremal.pipeline.config import sections
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,9 +64,9 @@ def test_every_command_and_option_is_in_the_reference(generate: ModuleType) -> N
 
 def test_every_setting_is_in_the_reference_and_explained(generate: ModuleType) -> None:
     page = generate.configuration()
-    for path, section in generate.sections():
+    for path, section in sections():
         part = page.partition(f"\n## [{path}]\n" if path else "\n## Top level\n")[2].partition("\n## ")[0]
-        told = generate.explanations(section)
+        told = explanations(section)
         for field in dataclasses.fields(section):
             if dataclasses.is_dataclass(generate.get_type_hints(section)[field.name]):
                 continue
@@ -82,7 +84,7 @@ def test_settings_have_the_values_of_their_presets(generate: ModuleType) -> None
     assert [line.split(" | ")[2:-1] for line in steps] == [["`100`", "`800`", "`1600`"], ["`300`"], ["`256`"]]
 
 
-def test_explanations_end_where_the_next_begins(generate: ModuleType) -> None:
+def test_explanations_end_where_the_next_begins() -> None:
     @dataclasses.dataclass
     class Two:
         """Head.
@@ -99,7 +101,7 @@ def test_explanations_end_where_the_next_begins(generate: ModuleType) -> None:
         d: int
 
     both = "of both: first and second line"
-    assert generate.explanations(Two) == {"a": both, "b": both, "c": "its own.", "d": "last."}
+    assert explanations(Two) == {"a": both, "b": both, "c": "its own.", "d": "last."}
 
 
 def test_every_column_is_in_the_reference(generate: ModuleType) -> None:

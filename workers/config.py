@@ -18,13 +18,13 @@ class DatasetConfig:
     """Which units. `root`, where they lie, is a location and no part of a run's identity.
 
     Attributes:
-        name: imagenet, voc, coco, folder or shapes: the layout of the files.
-        root: folder or URI.
-        split: 2007:test of voc, val2014 of coco, test of shapes; of imagenet a sub-folder.
-        labels: imagenet: file of labels (`file,label`) for a flat folder.
-        difficult_list: voc: file of the Difficult subset; None = by the rule.
-        target: folder: output to explain; None = the network's own top-1.
-        limit: only the first pairs; None = all.
+        name: `imagenet`, `voc`, `coco`, `folder` or `shapes`: the layout of the files.
+        root: folder or URI of the dataset.
+        split: for example `2007:test` of voc, `val2014` of coco, `test` of shapes, a sub-folder of imagenet.
+        labels: file of labels (`file,label`) for a flat folder of ImageNet.
+        difficult_list: file of VOC's Difficult subset; None = by the rule.
+        target: output to explain where images have no labels; None = the network's own top-1.
+        limit: only so many pairs, the first ones; None = all.
     """
 
     name: str
@@ -45,7 +45,7 @@ class NetworkConfig:
     """Which network. `weights`, a location, is identified by the hash of what it holds.
 
     Attributes:
-        name: torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function.
+        name: a torchvision classifier, bvlc_googlenet, shapes_cnn, or module:function of your own.
         weights: file of a state_dict, name of torchvision weights, or random; None = torchvision's.
         resize: short side of the image, pixels; None = as the weights ask.
         crop: central square, pixels; 0 = the whole image; None = as the weights ask, whole for voc and coco.
@@ -85,14 +85,15 @@ class RunConfig:
     Each study has a section of its name, `[spatial]`.
 
     Attributes:
-        method: what is computed: the name of a study; `saliency` compares the methods of its section.
-        seed: of everything random.
-        precision: of the network: float32, or bf16 for autocast with masks and optimizer in float32.
-        batch: pairs whose masks form one queue. Rounding depends on it, so it is part of the identity;
-            what shares a batch is fixed by the plan, never by actors or shards.
-        slots: masks from that queue in the network at once; None = as many as fit the GPU's memory.
-        shard_size: pairs per shard, rounded up to whole batches.
-        threads: CPU threads (and Ray CPUs) of each actor.
+        method: a study (spatial, channel, inversion), or saliency methods to compare, such as
+            grad_cam,rise,extremal. `saliency` compares the methods of its section.
+        seed: seed of everything random.
+        precision: `float32`, or `bf16` for autocast of the network with masks and optimizer in float32.
+        batch: pairs whose masks form one queue; more fill a GPU. Rounding depends on it, so it is part of the
+            identity; what shares a batch is fixed by the plan, never by actors or shards.
+        slots: masks from that queue computed at once; None = what fits the GPU, 12 on a CPU.
+        shard_size: pairs per shard, which is one commit; rounded up to whole batches.
+        threads: CPU threads (and Ray CPUs) per actor.
     """
 
     dataset: DatasetConfig

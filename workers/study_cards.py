@@ -1,6 +1,6 @@
 """The studies: a card for each. A new one is a file in studies/ that computes it, and a card here.
 
-Needs no torch: what computes is imported when it is first asked for.
+Needs neither torch nor pyarrow: what computes is imported when it is first asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from extremal.storage.kinds import CHANNEL_OF_LAYER, PAIR, Unit
 from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.inversion.settings import InversionConfig
 from extremal.workers.saliency.config import SaliencyConfig
@@ -30,7 +29,7 @@ class Study:
         name: of its section of settings, its `--method` and its table.
         settings: dataclass of that section, with a default for each field.
         home: its `Computation`, `.module:CLASS` below workers/studies, or `module:CLASS`.
-        unit: what it computes one after the other, by its settings.
+        unit: what it computes one after the other, by its settings: a name in `storage.kinds.UNITS`.
         reads: the other sections whose settings it reads.
         unread: keys of its own section that mean nothing beside the others.
         places: keys of its own section that are locations, and so no identity.
@@ -43,7 +42,7 @@ class Study:
     name: str
     settings: type
     home: str
-    unit: Callable[[Any], Unit] = lambda settings: PAIR
+    unit: Callable[[Any], str] = lambda settings: "pair"
     reads: Callable[[Any], frozenset[str]] = _nothing
     unread: Callable[[Any], frozenset[str]] = _nothing
     places: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ CARDS = (
     ),
     Study(
         "inversion", InversionConfig, ".inversion:Inversion",
-        unit=lambda settings: CHANNEL_OF_LAYER if settings.subject == "channels" else PAIR,
+        unit=lambda settings: "channel" if settings.subject == "channels" else "pair",
         reads=lambda settings: frozenset({"channel"}),  # of the channel run
         unread=lambda settings: frozenset({"objective" if settings.subject == "channels" else "per_class"}),
         places=("channels",),

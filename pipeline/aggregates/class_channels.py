@@ -213,10 +213,7 @@ def class_sums(run: Run, blocks: Blocks = in_one) -> ClassSums:
     Raises:
         RunError: not a channel run, or its shards are damaged, foreign or do not fit together.
     """
-    if run.kind != kinds.CHANNEL:
-        raise RunError(
-            f"{run.place()} holds {run.kind.name} masks; the channels of a class need a channel run."
-        )
+    run.require(kinds.CHANNEL, "the channels of a class need a channel run")
     return _merged(run, blocks(run, _sum_shards))
 
 

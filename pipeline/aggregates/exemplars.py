@@ -104,10 +104,7 @@ def exemplars(run: Run, channels: Sequence[int], top: int, blocks: Blocks = in_o
     """
     if top < 1 or min(channels, default=0) < 0 or len(set(channels)) < len(channels):
         raise ValueError(f"top must be at least 1 and channels distinct, not {top} and {list(channels)}")
-    if run.kind != kinds.CHANNEL:
-        raise RunError(
-            f"{run.place()} holds {run.kind.name} results; the images of a channel need a channel run."
-        )
+    run.require(kinds.CHANNEL, "the images of a channel need a channel run")
     whole = Best.none(channels, top)
     if not channels:
         return EXEMPLARS.empty_table()

@@ -15,11 +15,7 @@ import pyarrow as pa
 
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
-from extremal.storage import Run, kinds
-from extremal.storage.kinds import Kind
-
-# The wanted sizes of the masks and the scores under them, by kind of run.
-_SWEEP = {kinds.SPATIAL: ("areas", "score_preserve"), kinds.CHANNEL: ("counts", "score_binary")}
+from extremal.storage import Run, RunError
 
 _COUNTS = ("n", "passed", "failed", "vacuous", "no_a_star")
 _RESULTS = [
@@ -100,9 +96,9 @@ class Outcomes:
         }
 
 
-def count_shard(table: pa.Table, kind: Kind) -> dict[ClassKey, Outcomes]:
-    """Outcomes per class of some rows of the main table."""
-    sizes, scores = (table[name].to_pylist() for name in _SWEEP[kind])
+def count_shard(table: pa.Table, sweep: tuple[str, str]) -> dict[ClassKey, Outcomes]:
+    """Outcomes per class of some rows of the main table. sweep: its columns of sizes and of scores."""
+    sizes, scores = (table[name].to_pylist() for name in sweep)
     parts: dict[ClassKey, Outcomes] = {}
     for key, a, s, a_star in zip(class_keys(table), sizes, scores, table["a_star"].to_pylist(), strict=True):
         parts.setdefault(key, Outcomes()).add(largest_drop(a, s, a_star), a_star)
@@ -121,7 +117,7 @@ def monotonicity(run: Run, blocks: Blocks = in_one) -> pa.Table:
         blocks: how to go over the shards; the result is the same.
 
     Raises:
-        RunError: a shard is damaged or foreign.
+        RunError: a shard is damaged or foreign, or its rows have no masks of several sizes.
     """
     total: dict[ClassKey, Outcomes] = {}
     for counts in blocks(run, _count_shards):
@@ -131,10 +127,13 @@ def monotonicity(run: Run, blocks: Blocks = in_one) -> pa.Table:
 
 
 def _count_shards(run: Run, shards: Sequence[int]) -> dict[ClassKey, Outcomes]:
-    columns = ["class_id", "class_name", "target", "target_name", "a_star", *_SWEEP[run.kind]]
+    sweep = run.kind.sweep
+    if sweep is None:
+        raise RunError(f"{run.place()} holds {run.kind.name} results, which are of no several sizes.")
+    columns = ["class_id", "class_name", "target", "target_name", "a_star", *sweep]
     total: dict[ClassKey, Outcomes] = {}
     for table in run.tables(run.kind, columns, shards):
-        _merge(total, count_shard(table, run.kind))
+        _merge(total, count_shard(table, sweep))
     return total
 
 

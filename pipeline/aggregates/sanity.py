@@ -101,11 +101,12 @@ def check_comparable(original: Run, randomized: Run) -> None:
         RunError: they do, or they have no maps; it says where.
     """
     for run in (original, randomized):
-        if run.kind != kinds.SALIENCY or not run.manifest.setting("saliency", "maps"):
-            raise RunError(
-                f"{run.place()} holds no saliency maps: "
-                "run it with methods to compare and [saliency] maps = 28."
-            )
+        needed = (
+            "the sanity check compares saliency maps: run with methods to compare and [saliency] maps = 28"
+        )
+        run.require(kinds.SALIENCY, needed)
+        if not run.manifest.setting("saliency", "maps"):
+            raise RunError(f"{run.place()} holds no maps; {needed}.")
     if original.manifest.model.randomized:
         raise RunError(f"{original.place()} is randomized itself: give the run of the original network.")
     before, after = (_identity(run) for run in (original, randomized))

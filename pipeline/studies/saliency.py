@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from extremal.pipeline.aggregates.shown import fidelity_scores, pointing_scores
+from extremal.pipeline.config import merge
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.studies.channel import check_counts
 from extremal.pipeline.studies.study import Study
@@ -29,6 +30,19 @@ def check_names(methods: Sequence[str]) -> None:
                 f"There is no method {name!r} to compare. --method is spatial, channel, or several of: "
                 f"{', '.join(METHODS)}; separated by commas."
             )
+
+
+def comparing(tree: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose `method` is no study but saliency methods, separated by commas, as those of this study.
+
+    Raises:
+        ConfigError: one of them is no method, or the section names others.
+    """
+    methods = [name.strip() for name in str(tree["method"]).split(",")]
+    check_names([name for name in methods if name != "center"])
+    if merge({}, tree).get("saliency", {}).get("methods", methods) != methods:
+        raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
+    return merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
 
 
 def _checked(config: RunConfig, network: "Network") -> RunConfig:

@@ -31,4 +31,5 @@ CHANNEL = Kind(
         field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ),
     beside=(POINTS,),
+    sweep=("counts", "score_binary"),
 )

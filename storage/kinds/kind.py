@@ -69,12 +69,14 @@ class Kind:
         columns: those of its own, after the unit's.
         result: whether its rows are results, and have the columns of one.
         beside: kinds of the tables that are written with a study's results.
+        sweep: of rows that hold masks of several sizes the columns of the sizes and of the scores over them.
     """
 
     name: str
     columns: Fields = attribute(compare=False)
     result: bool = attribute(default=True, compare=False)
     beside: "tuple[Kind, ...]" = attribute(default=(), compare=False)
+    sweep: tuple[str, str] | None = attribute(default=None, compare=False)
 
     def schema(self, unit: Unit) -> pa.Schema:
         """The columns of the table in a run of such units."""

@@ -30,4 +30,5 @@ SPATIAL = Kind(
         field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ),
     beside=(POINTS,),
+    sweep=("areas", "score_preserve"),
 )

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import extremal.jobs.several
 from extremal.jobs.benchmark import read_benchmark
-from extremal.jobs.cli.app import INTERRUPTED, app
+from extremal.jobs.cli.app import app
+from extremal.jobs.cli.ending import INTERRUPTED
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError, DatasetError, DriverError

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from extremal.jobs.cli.app import app
 from extremal.jobs.tables.printed import cell
-from extremal.pipeline.ablate import Channels, _outputs, _rows, ablate_run
+from extremal.pipeline.ablate import AblationSettings, Channels, _outputs, _rows, ablate_run
 from extremal.pipeline.aggregates.ablation import ABLATION_PAIRS, Ablation, ablation_table
 from extremal.pipeline.aggregates.class_channels import class_sums
 from extremal.pipeline.datasets.shapes import make_shapes
@@ -326,7 +326,7 @@ def ablated_run(path: Path, draws: int = 9) -> tuple[Run, Network, Ablation]:
     net = network(Wired(torch.randn(CLASSES, CHANNELS), nonlinear=True))
     split, folder = split_network(net, "features"), open_root(str(path / "images"))
     progress = ProgressReport(10, 0, Console(quiet=True))
-    found = ablate_run(run, net, split, folder, 2, draws, progress)
+    found = ablate_run(run, net, split, folder, AblationSettings(2, draws), progress)
     assert (progress.done, progress.failed) == (10, 1)
     return run, net, found
 

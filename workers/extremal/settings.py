@@ -115,10 +115,10 @@ class SpatialConfig:
     """Extremal perturbations (section 3 of the paper).
 
     Attributes:
-        areas: fractions of the mask to keep, each an optimization of its own. They are fractions of the
+        areas: fractions to keep, each an optimization of its own. They are fractions of the
             mask with its margin, as in the reference implementation: counted on the image alone, the
             part of a blob that lies beyond the border is free, and masks creep along the edges (G3).
-        game: preserve, delete or hybrid.
+        game: `preserve`, `delete` or `hybrid`.
         perturbation: `blur`, or `fade` to zero in the network's normalised input.
         levels: images in the perturbation pyramid.
         sigma_max: strongest blur, standard deviation in pixels.
@@ -164,7 +164,7 @@ class ChannelConfig:
 
     Attributes:
         layer: dotted name of the layer whose channels are masked.
-        counts: numbers of channels to keep; empty = the paper's 21, scaled from 528 to the layer's.
+        counts: numbers of channels to keep, such as 1,10,50; empty = the paper's 21, scaled from 528.
         tau: a* is the smallest count whose score reaches tau of the full score.
         schedule: lambda rises from 0; the mean of squares, from ones (G3, G10: the sum drowns the score).
     """

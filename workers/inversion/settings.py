@@ -12,9 +12,9 @@ class InversionConfig:
     """Feature inversion (eq. 12); no number of it is the paper's, which names none (G11).
 
     Attributes:
-        channels: the channel run, a location, whose pairs or channels are inverted at its layer.
-        subject: `pairs`, whose activations are inverted whole and under the mask of a*; or `channels`, each
-            of which is visualized by itself.
+        channels: the finished channel run whose pairs or channels are inverted at its layer.
+        subject: `pairs`, whose activations are inverted whole and under the mask of a*; or `channels`, the
+            largest of each class, each visualized by itself.
         objective: of pairs, dot (eq. 12) or distance (thesis eq. 2.11). Channels know one, their mean.
         per_class: channels visualized are the so many largest of any class, raw mean or class-specific.
         parameterization: Fourier coefficients of decorrelated colours, or pixels.

@@ -89,7 +89,7 @@ class Worker:
         check_weights(self.network, self.run.manifest.model)
         images = open_root(config.dataset.root)
         self._source = Source(self.network, images, self.run.unit, config.seed)
-        self._read = READERS[config.study.unit(config.own).name]
+        self._read = READERS[config.study.unit(config.own)]
         # Shards may be run from two threads: one decodes or writes while the other computes.
         self._device = threading.Lock()
         self.computation = config.study.computation(self.network, config, self.run)

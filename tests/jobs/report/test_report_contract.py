@@ -11,19 +11,19 @@ from handmade_site import make_site
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from runs import SETTINGS, compute
 
+from extremal.jobs import page_data
 from extremal.jobs.options import assemble
-from extremal.jobs.report import contract
 from extremal.jobs.report.site import Site
 from extremal.pipeline.config import merge
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.storage import Run
 
 CONTRACTS = {
-    r"overview": contract.Overview,
-    r"index-\d+": contract.IndexFile,
-    r"pairs/\d+": contract.PairsFile,
-    r"classes": contract.ClassesFile,
-    r"class/\d+": contract.ClassFile,
+    r"overview": page_data.Overview,
+    r"index-\d+": page_data.IndexFile,
+    r"pairs/\d+": page_data.PairsFile,
+    r"classes": page_data.ClassesFile,
+    r"class/\d+": page_data.ClassFile,
 }
 DOCS = Path(__file__).parents[3] / "docs" / "report-data.md"
 # In a list, for only then does the setting hold for types that have none of their own.

@@ -33,6 +33,8 @@ from extremal.workers.saliency.settings import RiseConfig
 
 runner = CliRunner()
 VOC = {"name": "voc", "split": "2007:test", "limit": None, "difficult_list": None}
+Column = tuple[str, dict[str, Any]]  # network, dataset
+SHARDS = 2
 COCO = {"name": "coco", "split": "val2014", "limit": None, "difficult_list": None}
 
 
@@ -40,16 +42,15 @@ def make(
     path: Path,
     methods: Sequence[str] = ("rise",),
     *,
-    dataset: dict[str, Any] = VOC,
-    network: str = "vgg16_voc",
+    column: Column = ("vgg16_voc", VOC),
     seed: int = 0,
     luck: int | None = None,
-    shards: int = 2,
-    committed: int | None = None,
+    committed: int = SHARDS,
     failures: int = 0,
     **saliency: Any,
 ) -> Run:
     """A saliency run with 10 images of 2 classes in each shard; `luck` decides hits and misses."""
+    network, dataset = column
     settings = {"rise": asdict(RiseConfig()), "layers": asdict(known_layers(network))} | saliency
     manifest = Manifest(
         "saliency",
@@ -63,9 +64,9 @@ def make(
         Data(dataset["name"]),
         weights="weights.pth",
     )
-    run = Run.create(str(path), manifest, plan([i // 20 for i in range(20 * shards)]))
+    run = Run.create(str(path), manifest, plan([i // 20 for i in range(20 * SHARDS)]))
     rng = np.random.default_rng(seed if luck is None else luck)
-    for shard in range(shards if committed is None else committed):
+    for shard in range(committed):
         points = [
             {
                 "image_id": f"image {shard} {i}",
@@ -160,7 +161,7 @@ def test_columns_are_datasets_with_networks_in_the_papers_order(tmp_path: Path) 
         ("vgg16_voc", {**VOC, "limit": 40}),
         ("vgg16_voc", VOC),
     ]
-    runs = [make(tmp_path / str(i), dataset=d, network=n) for i, (n, d) in enumerate(settings)]
+    runs = [make(tmp_path / str(i), column=(n, d)) for i, (n, d) in enumerate(settings)]
     titles = [column.title for column in make_columns(runs)]
     assert titles == [
         "VOC07 test (first 40 pairs), vgg16_voc",
@@ -173,7 +174,7 @@ def test_columns_are_datasets_with_networks_in_the_papers_order(tmp_path: Path) 
 
 def test_columns_of_one_title_are_told_apart_by_their_runs(tmp_path: Path) -> None:
     by_list = {**VOC, "difficult_list": "list.txt"}
-    runs = [make(tmp_path / "a"), make(tmp_path / "b", dataset=by_list)]
+    runs = [make(tmp_path / "a"), make(tmp_path / "b", column=("vgg16_voc", by_list))]
     columns = make_columns(runs)
     assert [column.title for column in columns] == ["VOC07 test, vgg16_voc", "VOC07 test, vgg16_voc #2"]
     below = notes(compare(columns), columns, Rule())
@@ -231,7 +232,7 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
     assert cell(compare(make_columns([fewer])), "gradient")["published"] is None
     object.__setattr__(run.manifest.model, "randomized", ("fc",))  # the sanity check's
     assert cell(compare(make_columns([run])), "rise")["published"] is None
-    other = make(tmp_path / "other", network="resnet18")
+    other = make(tmp_path / "other", column=("resnet18", VOC))
     assert cell(compare(make_columns([other])), "rise")["published"] is None
     head = render(table, "markdown").splitlines()[0]
     assert head.count("VOC07 test, vgg16_voc paper") == 2
@@ -246,7 +247,7 @@ def test_a_run_without_ground_truth_is_named(tmp_path: Path) -> None:
 
 def test_formats_hold_the_same_numbers(tmp_path: Path) -> None:
     one = make(tmp_path / "1", ["rise", "a_b&c|d"])
-    two = make(tmp_path / "2", ["grad_cam"], dataset=COCO, network="resnet50_coco")
+    two = make(tmp_path / "2", ["grad_cam"], column=("resnet50_coco", COCO))
     table = compare(make_columns([one, two]), intervals=True)
     rise = cell(table, "rise")
     low, high = 100 * rise["class_mean_low"], 100 * rise["class_mean_high"]

@@ -45,11 +45,11 @@ X = torch.zeros(1, 3, 64, 64)
 # ---- rank correlation -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("levels", [0, 3, 20])
 def randomly(depth: int, seed: int = 0) -> Network:
     return configured_network(NetworkConfig("shapes_cnn", "random", randomized=depth, randomize_seed=seed))
 
 
+@pytest.mark.parametrize("levels", [0, 3, 20])
 def test_the_correlation_is_scipys(levels: int) -> None:
     rng = np.random.default_rng(levels)
     a, b = rng.normal(size=(2, 12, 60))
@@ -424,10 +424,10 @@ def test_runs_that_differ_in_more_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"config.seed: \(absent\) -> 1"):
         similarities(original, other)
     none = make_run(tmp_path / "n", kinds.SALIENCY, shards, saliency={"maps": 0}, network=network)
-    with pytest.raises(RunError, match="holds no saliency maps"):
+    with pytest.raises(RunError, match="compares saliency maps"):
         similarities(original, none)
     spatial = make_run(tmp_path / "s", kinds.SPATIAL, {}, network=network)
-    with pytest.raises(RunError, match="holds no saliency maps"):
+    with pytest.raises(RunError, match="compares saliency maps"):
         similarities(spatial, other)
     random = made(tmp_path / "r", {0: [saliency(0, [[1, 2]])]}, depth=1)
     with pytest.raises(RunError, match="is randomized itself"):

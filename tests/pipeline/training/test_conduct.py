@@ -23,6 +23,7 @@ from extremal.workers.networks.network import load_network
 from extremal.workers.training.finetuning import FinetuneConfig, Finetuning, with_new_head
 
 EPOCHS = 3
+EACH = TRAIN + TEST  # images of an epoch
 MORE = ("--network", "toy_training:slow", "--batch", "4", "--epochs", str(EPOCHS))
 
 
@@ -84,82 +85,62 @@ def workers() -> list[int]:
     return [pid for pid, args in below(os.getpid()).items() if args.startswith("ray::RayTrainWorker")]
 
 
-def test_a_killed_worker_costs_nothing_but_time(
-    colours: Path, tmp_path: Path, expected: tuple, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "w.pth"
-    killed = []
-
-    def kill() -> None:
-        killed.extend(workers())
-        os.kill(killed[0], signal.SIGKILL)
-
-    once_counted(monkeypatch, TRAIN + TEST + 8, kill)  # in the middle of the second epoch
-    result = call(colours, out)
-    assert result.exit_code == 0, result.output
-    assert killed
-    assert "epoch 1/3" in result.output
-    assert f"{EPOCHS * (TRAIN + TEST)}/{EPOCHS * (TRAIN + TEST)} images" in result.output
-    assert equal(weights_of(out), expected[0])
-    assert metrics(out)["epochs"] == expected[1]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "w.pth", "w.pth.json", "w.pth.png", "w.pth.checkpoint"
-    }  # fmt: skip
-
-
-def test_a_stopped_training_ends_its_worker_and_resumes_to_the_same_bits(
-    colours: Path, tmp_path: Path, expected: tuple, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "w.pth"
-    with monkeypatch.context() as patch:
-        once_counted(patch, TRAIN + TEST + 8, interrupt)
-        stopped = call(colours, out)
-    assert stopped.exit_code == 130, stopped.output
-    assert "w.pth.checkpoint is whole; run the same command to resume" in stopped.output
-    assert {path.name for path in tmp_path.iterdir()} == {"w.pth.json", "w.pth.checkpoint"}
-    assert workers() == []
-    resumed = call(colours, out)
-    assert resumed.exit_code == 0, resumed.output
-    assert "resuming after epoch 1 of 3" in resumed.output
-    assert equal(weights_of(out), expected[0])
-    assert metrics(out)["epochs"] == expected[1]
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (("--network", "toy_training:squashed"), "return plain logits"),
-        (("--lr", "1e30"), "the loss became nan in epoch 1; give a lower --lr"),
-    ],
-)
-def test_what_goes_wrong_in_the_worker_is_one_message(
-    colours: Path, tmp_path: Path, more: tuple[str, ...], message: str
-) -> None:
-    result = call(colours, tmp_path / "w.pth", *more)
-    assert result.exit_code == 2, result.output
-    assert message in result.output
-    assert "Traceback" not in result.output
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_killed_process_resumes_to_the_same_bits(colours: Path, tmp_path: Path, expected: tuple) -> None:
-    """kill -9 of the command, in the middle of an epoch; with a Ray of its own, on loopback alone."""
-    out = tmp_path / "w.pth"
-    arguments = [*EXTREMAL, *command(colours, out, *MORE)]
+def killed_after_an_epoch(arguments: list[str], out: Path) -> set[str]:
+    """Runs the command, kills it in its second epoch; the addresses at which it and its Ray listened."""
     process = start([part for part in arguments if part not in ("--out", str(out))], out)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while not out.with_name("w.pth.checkpoint").exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    heard = listening(process.pid)
+    process.send_signal(signal.SIGSTOP)  # the worker waits for whom it tells of its progress
+    addresses = listening(process.pid)
     process.kill()
     process.communicate()
-    assert heard
-    assert heard <= LOOPBACK
-    assert not out.exists()
-    resumed = call(colours, out)
-    assert resumed.exit_code == 0, resumed.output
-    assert "resuming after epoch" in resumed.output
+    return addresses
+
+
+def test_whatever_is_killed_or_stopped_the_bits_are_those_of_a_training_without_ray(
+    colours: Path, tmp_path: Path, expected: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One training in three calls, as each costs the start of Ray Train's processes."""
+    out = tmp_path / "w.pth"
+    addresses = killed_after_an_epoch([*EXTREMAL, *command(colours, out, *MORE)], out)
+    assert addresses
+    assert addresses <= LOOPBACK
+    assert {"w.pth.json", "w.pth.checkpoint", "w.pth.training"} == {path.name for path in tmp_path.iterdir()}
+    assert len(metrics(out)["epochs"]) == 1
+
+    with monkeypatch.context() as patch:
+        once_counted(patch, EACH + 8, interrupt)
+        stopped = call(colours, out)
+    assert stopped.exit_code == 130, stopped.output
+    assert "resuming after epoch 1 of 3" in stopped.output
+    assert "w.pth.checkpoint is whole; run the same command to resume" in stopped.output
+    assert {path.name for path in tmp_path.iterdir()} == {"w.pth.json", "w.pth.checkpoint"}
+    assert workers() == []
+
+    lost = []
+
+    def kill() -> None:
+        lost.extend(workers())
+        os.kill(lost[0], signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        once_counted(patch, 2 * EACH + 8, kill)
+        result = call(colours, out)
+    assert result.exit_code == 0, result.output
+    assert len(lost) == 1
+    assert f"{EPOCHS * EACH}/{EPOCHS * EACH} images" in result.output
     assert equal(weights_of(out), expected[0])
     assert metrics(out)["epochs"] == expected[1]
+    files = {"w.pth", "w.pth.json", "w.pth.png", "w.pth.checkpoint"}
+    assert {path.name for path in tmp_path.iterdir()} == files
+
+
+def test_what_goes_wrong_in_the_worker_is_one_message(colours: Path, tmp_path: Path) -> None:
+    result = call(colours, tmp_path / "w.pth", "--network", "toy_training:squashed")
+    assert result.exit_code == 2, result.output
+    assert "return plain logits" in result.output
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())

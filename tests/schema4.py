@@ -10,11 +10,10 @@ from zipfile import ZipFile
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tomllib
 import torch
 from PIL import Image
 
-from extremal.pipeline.config import build_config, merge, method_trees
+from extremal.pipeline.config import build_config, merge, method_trees, read_toml
 from extremal.workers.config import RunConfig
 from extremal.workers.networks.shapes_cnn import shapes_cnn
 
@@ -64,7 +63,7 @@ def toml(name: str) -> Path:
 
 def config(folder: Path, name: str, **changes: Any) -> RunConfig:
     """The configuration that continues a run below `folder`, as the command line puts it together."""
-    given = tomllib.loads(toml(name).read_text())
+    given = read_toml(toml(name))
     places = {"dataset": {"root": str(folder / "shapes")}, "network": {"weights": str(folder / "weights.pt")}}
     if STUDIES.get(name, name) == "inversion":
         from extremal.pipeline.channel_run import inherited

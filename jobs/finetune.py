@@ -15,8 +15,7 @@ from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.events import event
 from extremal.pipeline.progress import ProgressReport
-from extremal.pipeline.training.conduct import conduct
-from extremal.pipeline.training.files import (
+from extremal.pipeline.training.checkpoint import (
     SUFFIXES,
     check_complete,
     prepared,
@@ -24,6 +23,7 @@ from extremal.pipeline.training.files import (
     report_so_far,
     settings_of,
 )
+from extremal.pipeline.training.conduct import conduct
 from extremal.pipeline.training.labelled import labelled_data
 from extremal.pipeline.training.loop import Assignment
 from extremal.pipeline.training.messages import Begun, Counted, Measured

@@ -76,7 +76,7 @@ def retry(
     check_device(pool)
     run = Run.open(uri)
     config = stored_config(run, root, weights, channels)
-    failed = run.table(kinds.FAILURES, ["pair"]).num_rows
+    failed = run.table(kinds.FAILURES, [run.unit.number]).num_rows
     if not failed:
         console.print(f"no pair of {run.place()} has failed", soft_wrap=True)
         return _conclude(run, Summary(missing=run.missing()), console)
@@ -152,13 +152,13 @@ def _conclude(run: Run, summary: Summary, console: Console) -> int:
     event(log, logging.INFO, "call ended", run=run.place(), **counts, seconds=round(summary.seconds, 1))
     if summary.seconds:
         _print_work(summary, console)
-    failures = run.table(kinds.FAILURES, ["path", "class_name", "stage", "error"])
+    failures = run.table(kinds.FAILURES, [*run.unit.key_names, "stage", "error"])
     if failures.num_rows:
         console.print(
             f"{failures.num_rows} pairs failed (all in {run.place('failures')}), for example:", soft_wrap=True
         )
         for row in failures.slice(0, 3).to_pylist():
-            console.print(f"  {row['path']} [{row['stage']}]: {row['error']}")
+            console.print(f"  {run.unit.label(row)} [{row['stage']}]: {row['error']}")
         console.print(f"Mend the cause and try them again: extremal retry {run.place()}", soft_wrap=True)
     if failures.num_rows == sum(run.shard_sizes().values()):
         console.print("FAILED: there is not one result", style="bold red")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from extremal.pipeline.config import default_tree, stored_tree
-from extremal.storage import ConfigMismatch, Run
+from extremal.pipeline.config import build_config, default_tree, stored_tree
+from extremal.storage import ConfigMismatch, Run, RunError
 from extremal.storage.manifest import Data, Manifest, Model, canonical
 from extremal.workers.config import RunConfig
 
@@ -19,7 +19,11 @@ Flat = dict[tuple[str, ...], Any]
 
 @dataclass(frozen=True)
 class Change:
-    """A default that became another with a version of the defaults. key: its place in a TOML file."""
+    """A default that became another with a version of the defaults, from 2.
+
+    Attributes:
+        key: its place in a TOML file. before: the default in the versions before.
+    """
 
     version: int
     key: tuple[str, ...]
@@ -40,7 +44,7 @@ _ABSENT = "(absent)"
 
 
 def flatten(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Flat:
-    """Nested mappings as one, by the path of each leaf."""
+    """Nested mappings as one, by the path of each leaf; no setting is a mapping, so an empty one has none."""
     leaves: Flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -68,10 +72,30 @@ def differences(tree: Mapping[str, Any]) -> Tree:
 
 
 def run_settings(manifest: Manifest) -> Tree:
-    """What of a run's configuration differs from today's defaults, whatever version wrote it."""
+    """What of a run's configuration differs from today's defaults, whatever version wrote it.
+
+    Raises:
+        RunError: a later version, with other defaults, began it.
+    """
+    if manifest.defaults > DEFAULTS_VERSION:
+        raise RunError(
+            f"The run was begun with version {manifest.defaults} of the defaults, this code knows "
+            f"{DEFAULTS_VERSION}. Use the version of extremal that began it, or a later one."
+        )
     if manifest.settings is None:  # schema 4, whose defaults were those of version 1
-        return _restated(differences(without_retired(manifest.config)), 1)
-    return _restated(manifest.settings, manifest.defaults)
+        leaves = flatten(without_retired(manifest.config))
+    else:
+        leaves = flatten(manifest.settings)
+    return differences(nested(_restated(leaves, manifest.defaults)))
+
+
+def run_tree(manifest: Manifest) -> Tree:
+    """The whole configuration of a run in today's settings, but for locations.
+
+    Raises:
+        RunError: as `run_settings`.
+    """
+    return nested(flatten(default_tree()) | flatten(run_settings(manifest)))
 
 
 def without_retired(tree: Mapping[str, Any]) -> Tree:
@@ -79,14 +103,21 @@ def without_retired(tree: Mapping[str, Any]) -> Tree:
     return nested({path: v for path, v in flatten(tree).items() if RETIRED.get(path, _ABSENT) != v})
 
 
-def _restated(settings: Tree, version: int) -> Tree:
-    """Differences from the defaults of a version as differences from today's."""
-    leaves = flatten(settings)
+def _restated(leaves: Flat, version: int) -> Flat:
+    """Settings of a run with those that it left at defaults which are others today."""
+    changes = [change for change in CHANGES if change.version > version]
+    if not changes:
+        return leaves
     # The oldest change after that version tells what the default was then.
-    for change in sorted(CHANGES, key=lambda change: change.version):
-        if change.version > version:
-            leaves.setdefault(change.key, change.before)
-    return differences(nested(leaves))
+    before: Flat = {}
+    for change in sorted(changes, key=lambda change: change.version):
+        before.setdefault(change.key, change.before)
+    leaves = before | leaves
+    # Of sections that the run does not read, no default matters.
+    defaults = flatten(default_tree())
+    today = {path: value for path, value in leaves.items() if path in defaults}
+    read = flatten(stored_tree(build_config(nested(defaults | today))))
+    return {path: value for path, value in leaves.items() if path in read or path not in before}
 
 
 def config_settings(config: RunConfig) -> Tree:
@@ -103,11 +134,8 @@ def check_identity(run: Run, config: RunConfig, model: Model, data: Data) -> Non
     manifest = run.manifest
     stored = _identity(run_settings(manifest), manifest.model, manifest.data)
     mine = _identity(config_settings(config), model, data)
-    # Values that are the defaults are shown too.
-    shown = (
-        flatten({"config": manifest.config}) | stored,
-        flatten({"config": canonical(stored_tree(config))}) | mine,
-    )
+    defaults = flatten({"config": default_tree()})  # are shown too
+    shown = defaults | stored, defaults | mine
     lines = [
         f"{'.'.join(path)}: {shown[0].get(path, _ABSENT)} -> {shown[1].get(path, _ABSENT)}"
         for path in sorted(stored.keys() | mine.keys())

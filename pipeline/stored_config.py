@@ -2,7 +2,7 @@
 
 from extremal.pipeline.config import build_config, merge
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.identity import without_retired
+from extremal.pipeline.identity import run_tree
 from extremal.storage import Run
 from extremal.storage.files import HIDDEN
 from extremal.workers.config import RunConfig
@@ -18,6 +18,7 @@ def stored_config(run: Run, root: str | None, weights: str | None, channels: str
 
     Raises:
         ConfigError: run.json holds no configuration of this version, or a place without its credentials.
+        RunError: a later version, with other defaults, began the run.
     """
     manifest = run.manifest
     root, weights, channels = (
@@ -34,4 +35,4 @@ def stored_config(run: Run, root: str | None, weights: str | None, channels: str
         "network": {"weights": weights},
         study.name: dict.fromkeys(study.places, channels),
     }
-    return build_config(merge(without_retired(manifest.config), places))
+    return build_config(merge(run_tree(manifest), places))

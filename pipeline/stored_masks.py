@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
+from extremal.pipeline.identity import run_tree
 from extremal.storage import Run
 from extremal.workers.extremal.kernel import neighbourhood, tap_weights
-from extremal.workers.extremal.settings import MaskConfig, SpatialConfig
+from extremal.workers.extremal.settings import MaskConfig
 
 Floats = npt.NDArray[np.float32]
 
-_ADAPTER: TypeAdapter[SpatialConfig] = TypeAdapter(SpatialConfig)
+_ADAPTER: TypeAdapter[MaskConfig] = TypeAdapter(MaskConfig)
 
 
 def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
@@ -39,7 +40,7 @@ def draw_masks(run: Run, row: Mapping[str, Any]) -> np.ndarray:
 
 def mask_config(run: Run) -> MaskConfig:
     """The mask family of a spatial run."""
-    return _ADAPTER.validate_python(run.manifest.setting("spatial")).mask
+    return _ADAPTER.validate_python(run_tree(run.manifest)["spatial"]["mask"])
 
 
 def cell_shape(shape: tuple[int, int], config: MaskConfig) -> tuple[int, int]:

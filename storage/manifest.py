@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 SCHEMA_VERSION = 5
 # Runs of that version name their channels as images, and their whole configuration is their identity.
@@ -95,7 +95,7 @@ class Manifest:
     settings: Tree | None = None
     defaults: int = 1
     unit: str = "pair"
-    rows_per_unit: int = 1
+    rows_per_unit: Annotated[int, Field(ge=1)] = 1
     dataset: DatasetRecord = DatasetRecord()
     weights: str | None = None
     channels: str = ""

@@ -159,7 +159,7 @@ def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
 def warn_incomplete(run: Run, console: Console) -> None:
     """Tell of a run's pairs that failed and of its shards that are missing: they are in no score."""
-    failed = run.table(kinds.FAILURES, ["pair"]).num_rows
+    failed = run.table(kinds.FAILURES, [run.unit.number]).num_rows
     if failed:
         console.print(
             f"warning: {failed} of {run.manifest.dataset.pairs} pairs failed and are in no score",

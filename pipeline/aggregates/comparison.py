@@ -27,8 +27,9 @@ from extremal.pipeline.aggregates.bootstrap import (
 )
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
+from extremal.pipeline.identity import run_settings, run_tree
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.manifest import diff
+from extremal.storage.manifest import canonical, diff
 from extremal.workers.extremal.settings import spatial_preset
 from extremal.workers.networks.pointing_game_input import ANTIALIAS, MEAN, STD
 from extremal.workers.saliency.layer_table import known_layers
@@ -108,7 +109,8 @@ def make_columns(runs: Iterable[Run]) -> list[Column]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         manifest = run.manifest
-        identity = {"dataset": _dataset(run), "model": asdict(manifest.model), "data": asdict(manifest.data)}
+        dataset = run_settings(manifest).get("dataset", {})
+        identity = {"dataset": dataset, "model": asdict(manifest.model), "data": asdict(manifest.data)}
         groups.setdefault(json.dumps(identity, sort_keys=True), []).append(run)
     columns: list[Column] = []
     for members in groups.values():
@@ -211,7 +213,7 @@ def _choose(runs: Sequence[Run], tables: Sequence[pa.Table]) -> dict[str, list[i
             chosen.setdefault(method, []).append(i)
     for method, members in chosen.items():
         if method != CENTER:
-            check_seeds(method, [(runs[i].place(), runs[i].manifest.config) for i in members])
+            check_seeds(method, [(runs[i].place(), run_tree(runs[i].manifest)) for i in members])
     if CENTER in chosen:
         chosen[CENTER] = [max(chosen[CENTER], key=lambda i: _points(tables[i], CENTER))]
     return chosen
@@ -225,7 +227,7 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
     """Runs of a column can be averaged for a method if they differ in their seed alone.
 
     Args:
-        runs: name and configuration, as in run.json, of every run of the column that holds the method.
+        runs: name and configuration, with every setting of today, of each run that holds the method.
 
     Raises:
         RunError: they differ in a setting of the method, or two have one seed.
@@ -286,8 +288,8 @@ def _has_papers_settings(run: Run, method: str) -> bool:
         expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
     elif (of := METHODS[method].settings if method in METHODS else None) is not None:
         expected = asdict(of())
-    wanted = json.loads(json.dumps({"precision": "float32", method: expected}))
-    return bool(wanted == _settings(manifest.config, method))
+    wanted = canonical({"precision": "float32", method: expected})
+    return wanted == _settings(run_tree(manifest), method)
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:

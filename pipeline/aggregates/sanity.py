@@ -17,6 +17,7 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
+from extremal.pipeline.identity import run_settings
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import canonical, diff
 
@@ -121,7 +122,7 @@ def check_comparable(original: Run, randomized: Run) -> None:
 def _identity(run: Run) -> dict[str, Any]:
     manifest = run.manifest
     return canonical(
-        {"config": manifest.config, "model": asdict(manifest.model), "data": asdict(manifest.data)}
+        {"config": run_settings(manifest), "model": asdict(manifest.model), "data": asdict(manifest.data)}
     )
 
 

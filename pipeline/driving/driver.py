@@ -228,7 +228,7 @@ class _Loop:
         actor: Any,
     ) -> None:
         self._factory = actor.options(
-            num_cpus=spec.config.threads, num_gpus=_gpus(pool), max_concurrency=CONCURRENCY
+            num_cpus=spec.threads, num_gpus=_gpus(pool), max_concurrency=CONCURRENCY
         )
         self._spec, self._retry = spec, retry
         self._queue = deque(run.with_failures() if retry else run.missing())

@@ -42,6 +42,11 @@ class WorkerSpec:
     device: str | None = None
     gpu_share: float = 1.0
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of torch; part of a run's identity, since sums depend on it."""
+        return self.config.threads
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -77,7 +82,7 @@ class Worker:
             NetworkError, LayerError, RunError: with the fix.
         """
         config = spec.config
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(spec.threads)
         # A unit's result must not depend on what ran before it on the device.
         torch.backends.cudnn.deterministic = True
         self.spec = spec
@@ -103,7 +108,7 @@ class Worker:
         Raises:
             OSError, RunError: the store or the plan cannot be used. Errors of an image are rows instead.
         """
-        torch.set_num_threads(self.spec.config.threads)  # OpenMP counts threads for each caller apart
+        torch.set_num_threads(self.spec.threads)  # OpenMP counts threads for each caller apart
         rows = self.run.shard_plan(shard).to_pylist()
         if not retry and self.run.is_committed(shard):
             # A driver that was killed left an actor behind, which finished it: its file stays as it is.

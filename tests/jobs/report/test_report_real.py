@@ -126,7 +126,7 @@ def own_runs(place: Path) -> list[Run]:
     draw_own_images(place / "images")
     settings = {
         "dataset": {"name": "folder", "root": str(place / "images")},
-        "network": {"name": "test_report_real:by_colour"},
+        "network": {"name": f"{__name__}:by_colour"},
         "spatial": {
             "areas": [0.1, 0.4], "mask": {"step": 6, "sigma": 6.0}, "schedule": {"steps": 20, "lr": 0.1},
             "tau": 0.9,

@@ -72,6 +72,8 @@ def settings_of(
     tree = merge(merge(base, STUDIES[given["method"]].inherited(given)), given)
     card = CARDS[given["method"]]
     tree = merge({"precision": "bf16" if on_gpu and card.forgiving else "float32"}, tree)
+    if steps is not None and not card.steps:
+        raise ConfigError(f"--method {card.name} takes no --steps.")
     if steps is not None:
         tree = merge(tree, nested({card.steps: steps}))
     return build_config(tree)

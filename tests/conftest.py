@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # Files whose tests start processes of their own, the longest first: so the workers of the suite end together.
-SLOW = ("test_driver.py", "test_submit.py", "test_faults.py", "test_chaos.py", "test_object_store.py")
-SLOW += ("test_ray_tasks.py", "test_demo.py", "test_conduct.py")
+SLOW = (
+    "test_driver.py",
+    "test_submit.py",
+    "test_conduct.py",
+    "test_faults.py",
+    "test_toy.py",
+    "test_chaos.py",
+    "test_demo.py",
+    "test_object_store.py",
+    "test_ray_tasks.py",
+    "test_schema4.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -115,6 +115,15 @@ def test_the_toy_is_stored_and_resumed(package: Path, run: Path) -> None:
     assert manifest["settings"]["toy"] == {"gain": 2.0}
 
 
+def test_the_registries_stay_without_torch(package: Path) -> None:
+    code = "import extremal.workers.config, sys; print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=package, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "False"
+
+
 def test_the_toy_is_scored_and_on_a_page(package: Path, run: Path) -> None:
     shown = extremal(package, "score", "run")
     assert "Brightness" in shown

@@ -299,7 +299,7 @@ def run_notes(columns: Sequence[Column]) -> list[str]:
         sizes = run.shard_sizes()
         total = sum(sizes.values())
         missing = sum(sizes[shard] for shard in run.missing())
-        failed = run.table(kinds.FAILURES, ["pair"]).num_rows
+        failed = run.table(kinds.FAILURES, [run.unit.number]).num_rows
         if missing:
             lines.append(f"incomplete: {run.place()}: {missing} of {total} pairs are not computed yet")
         if failed:

@@ -13,6 +13,7 @@ from extremal.workers.config import RunConfig
 from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.methods import METHODS
+from extremal.workers.study_cards import STUDIES
 
 if TYPE_CHECKING:
     from extremal.workers.networks.network import Network
@@ -27,7 +28,7 @@ def check_names(methods: Sequence[str]) -> None:
     for name in methods:
         if name not in METHODS:
             raise ConfigError(
-                f"There is no method {name!r} to compare. --method is spatial, channel, or several of: "
+                f"There is no method {name!r} to compare. --method is {', '.join(STUDIES)}, or several of: "
                 f"{', '.join(METHODS)}; separated by commas."
             )
 

@@ -35,7 +35,7 @@ from extremal.storage import Run, RunError, kinds
 from extremal.storage.files import open_filesystem
 from extremal.storage.folder import FileFault, open_root
 from extremal.storage.scores import write_scores
-from extremal.storage.verify import verify
+from extremal.storage.verify import sweep, verify
 from extremal.workers.config import RunConfig
 from extremal.workers.shard.worker import Worker
 
@@ -152,7 +152,7 @@ def test_a_run_is_made_resumed_and_scored(store: At) -> None:
     assert again.plan().equals(plan([0, 0, 1, 2]))
     assert (again.committed(), again.missing(), again.is_committed(1)) == ([0, 2], [1], False)
     again.commit(1, {kinds.SPATIAL: rows(kinds.SPATIAL, {"pair": 2, **spatial})})
-    again.sweep()
+    sweep(again)
     assert run.missing() == []
     assert run.table(kinds.SPATIAL, ["pair"])["pair"].to_pylist() == [0, 2, 3]
     scores = pointing(run)
@@ -431,7 +431,7 @@ def test_killed_driver_resumes_on_s3(s3: At, tmp_path: Path) -> None:
     first = process.communicate()[0]
     time.sleep(3)  # an orphaned actor may commit one more shard before Ray ends it
     before = {
-        shard: run.filesystem.get_file_info(run._shard_path(shard, run.kind)) for shard in run.committed()
+        shard: run.filesystem.get_file_info(run.shard_path(shard, run.kind)) for shard in run.committed()
     }
     assert 0 < len(before) < SHARDS
     again = start(command, out)

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extremal.storage import Run
-from extremal.storage.kinds import POINTS
-from extremal.workers.networks.network import Network
-from extremal.workers.pointing.smooth import UNSMOOTHED
-from extremal.workers.shard.rows import Item
-from extremal.workers.studies.computation import Outcome, explained, map_points, pair_batch
-
 if TYPE_CHECKING:
+    from extremal.storage import Run
     from extremal.workers.config import RunConfig
+    from extremal.workers.networks.network import Network
+    from extremal.workers.shard.rows import Item
+    from extremal.workers.studies.computation import Outcome
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,15 @@ class Toy:
 
     slots = None
 
-    def __init__(self, network: Network, config: "RunConfig", run: Run) -> None:
+    def __init__(self, network: "Network", config: "RunConfig", run: "Run") -> None:
         self._network, self._gain = network, config.settings(ToyConfig).gain
 
-    def compute(self, items: list[Item]) -> list[Outcome]:
+    def compute(self, items: "list[Item]") -> "list[Outcome]":
+        # The card reads the settings above, and needs no torch: a study with more code has two files.
+        from extremal.storage.kinds import POINTS
+        from extremal.workers.pointing.smooth import UNSMOOTHED
+        from extremal.workers.studies.computation import Outcome, explained, map_points, pair_batch
+
         batch = pair_batch(self._network, items)
         maps = batch.images[batch.image].mean(1).cpu()
         points = map_points(items, "toy", maps, UNSMOOTHED)

@@ -29,7 +29,8 @@ from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
 from extremal.pipeline.identity import run_settings, run_tree
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.manifest import canonical, diff
+from extremal.storage.manifest import canonical
+from extremal.storage.trees import diff
 from extremal.workers.extremal.settings import spatial_preset
 from extremal.workers.networks.pointing_game_input import ANTIALIAS, MEAN, STD
 from extremal.workers.saliency.layer_table import known_layers

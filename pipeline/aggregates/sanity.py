@@ -19,7 +19,8 @@ from scipy.stats import rankdata
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.identity import run_settings
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.manifest import canonical, diff
+from extremal.storage.manifest import canonical
+from extremal.storage.trees import diff
 
 Floats = npt.NDArray[np.float64]
 

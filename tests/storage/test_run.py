@@ -33,8 +33,9 @@ from extremal.storage.files import (
     write_bytes,
 )
 from extremal.storage.kinds import PAIR, Kind
-from extremal.storage.manifest import diff, sealed
+from extremal.storage.manifest import sealed
 from extremal.storage.scores import write_scores
+from extremal.storage.trees import diff
 from extremal.storage.verify import sweep, verify
 
 LOCAL = pafs.LocalFileSystem()

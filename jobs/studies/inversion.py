@@ -64,6 +64,7 @@ def _channel_png(run: Run, shard: int, channel: int) -> bytes:
 
 
 INVERSION = StudyView(
+    name="inversion",
     columns=(
         "layer",
         "objective",

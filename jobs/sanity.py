@@ -18,8 +18,7 @@ from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import located
 from extremal.storage import RunError
-from extremal.storage.files import join, open_filesystem, printable, write_bytes
-from extremal.storage.run import parquet_bytes
+from extremal.storage.files import join, open_filesystem, parquet_bytes, printable, write_bytes
 from extremal.workers.config import RunConfig
 from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.randomize import weight_layers

@@ -9,7 +9,7 @@ from extremal.pipeline.aggregates.ablation import CHOICES, DRAWN, SHOWN, Ablatio
 from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import located
+from extremal.pipeline.prepare import located_network
 from extremal.pipeline.progress import ProgressReport
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, RunError, kinds
@@ -48,7 +48,7 @@ def run_ablation(
     _check(run)
     config = stored_config(run, root, weights)
     images = _images(config.dataset.root)
-    network = configured_network(located(config).network)
+    network = configured_network(located_network(config))
     check_weights(network, run.manifest.model)
     # In float32 whatever the run's precision: the drops are small differences of large logits.
     network = network.to(chosen_device(device))

@@ -12,7 +12,7 @@ from extremal.jobs.drawing import displayed
 from extremal.jobs.studies import STUDIES
 from extremal.jobs.studies.explained import Explain, ExplainedImage
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import located
+from extremal.pipeline.prepare import located_network
 from extremal.workers import decode
 from extremal.workers.config import RunConfig
 from extremal.workers.configured_network import configured_network
@@ -35,7 +35,7 @@ def explain(path: Path, config: RunConfig, out: Path, device: str | None, consol
     if make is None:
         there = " or ".join(name for name, view in STUDIES.items() if view.explain)
         raise ConfigError(f"explain draws the masks of --method {there}; others need a run.")
-    network = replace(configured_network(located(config).network), precision=config.precision)
+    network = replace(configured_network(located_network(config)), precision=config.precision)
     network = network.to(chosen_device(device))
     image = decode(path)
     try:

@@ -16,7 +16,7 @@ from extremal.pipeline.aggregates.blocks import blocks
 from extremal.pipeline.aggregates.sanity import ORIGINAL, Depth, sanity_table
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.prepare import located
+from extremal.pipeline.prepare import located_network
 from extremal.storage import RunError
 from extremal.storage.files import join, open_filesystem, parquet_bytes, printable, write_bytes
 from extremal.workers.config import RunConfig
@@ -44,7 +44,7 @@ def run_sanity(
         the errors of `run_all`.
     """
     _check(config)
-    layers = weight_layers(configured_network(located(config).network))
+    layers = weight_layers(configured_network(located_network(config)))
     depths = _depths(depths, layers)
     runs = [Planned(ORIGINAL, config)]
     for seed in range(seeds):

@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from typing import Any
 
 from rich.console import Console
 
+from extremal.jobs.studies import view_of
 from extremal.pipeline.progress import shorten
 from extremal.storage import Run, kinds
 from extremal.storage.calls import commit_times, read_calls
@@ -37,7 +37,7 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
     failed = ", ".join(f"{count} {stage}" for stage, count in stages.items())
     lines = [
         f"run      {run.place()}",
-        f"what     {_method(config)}, {model.name} on {config['dataset']['name']}",
+        f"what     {view_of(run).method(run)}, {model.name} on {config['dataset']['name']}",
         f"config   {run.manifest.config_hash[:12]}",
         f"shards   {len(sizes) - len(missing)}/{len(sizes)} committed",
         f"pairs    {total - left}/{total} done, {sum(stages.values())} failed"
@@ -54,10 +54,6 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
         lines.append(f"failed   `extremal retry {run.place()}` tries them again, once the cause is mended")
     console.print("\n".join(lines), soft_wrap=True)
     return not missing and not (verify and _show_damage(run, len(times), console))
-
-
-def _method(config: dict[str, Any]) -> str:
-    return ", ".join(config["saliency"]["methods"]) if config["method"] == "saliency" else config["method"]
 
 
 def _slowest(run: Run) -> list[str]:

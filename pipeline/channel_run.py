@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from extremal.pipeline.aggregates.class_channels import class_channels
+from extremal.pipeline.config import stored_tree
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.identity import config_settings, run_settings
+from extremal.pipeline.identity import run_tree
 from extremal.pipeline.plan import Plan, Row, fingerprint, lay_out, plan_pairs
 from extremal.pipeline.source import Source
 from extremal.pipeline.stored_config import stored_config
@@ -56,7 +58,7 @@ def source(config: RunConfig, network: Network, model: Model) -> Source:
             plan = lay_out(
                 kinds.CHANNEL_OF_LAYER, _channels(run, settings.per_class), lambda row: None, config
             )
-            earlier = fingerprint(_channels_as_images(plan, network.side), None)
+            earlier = partial(_earlier_fingerprint, plan, network.side)
     except OSError as error:
         raise unreachable(root, error) from error
     return Source(
@@ -74,8 +76,8 @@ def check_channels(run: Run, config: RunConfig, model: Model) -> None:
     Raises:
         ConfigError: with one line per differing key.
     """
-    before = {**_seen(run_settings(run.manifest)), "model": canonical(asdict(run.manifest.model))}
-    now = {**_seen(config_settings(config)), "model": canonical(asdict(model))}
+    before = {**_seen(run_tree(run.manifest)), "model": canonical(asdict(run.manifest.model))}
+    now = {**_seen(canonical(stored_tree(config))), "model": canonical(asdict(model))}
     if lines := diff(before, now):
         raise ConfigError(
             f"{run.place()} has another network, layer or dataset (its -> yours):\n  "
@@ -85,9 +87,9 @@ def check_channels(run: Run, config: RunConfig, model: Model) -> None:
 
 
 def _seen(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the channels and of the pairs, however many."""
-    dataset = {key: value for key, value in settings["dataset"].items() if key != "limit"}
-    return {"channel": settings.get("channel", {}), "dataset": dataset}
+    """The settings of the channels and of the pairs, however many and wherever they lie."""
+    dataset = {key: value for key, value in settings["dataset"].items() if key not in ("limit", "root")}
+    return {"channel": settings["channel"], "dataset": dataset}
 
 
 def _pairs(run: Run) -> Iterator[Row]:
@@ -103,6 +105,10 @@ def _channels(run: Run, per_class: int) -> Iterator[Row]:
     layer = run.manifest.setting("channel", "layer")
     for channel in sorted({channel for some in lists for channel in some or ()}):
         yield {"layer": layer, "channel": channel}
+
+
+def _earlier_fingerprint(plan: Plan, side: int) -> str:
+    return fingerprint(_channels_as_images(plan, side))
 
 
 def _channels_as_images(plan: Plan, side: int) -> Iterator[Row]:

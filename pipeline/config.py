@@ -100,19 +100,34 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: unknown keys, wrong types or values out of range, one line for each.
     """
+    lines = _unknown_names(tree)
     try:
         _refuse_infinite(tree)
         config = _ADAPTER.validate_python(tree)
-        if config.dataset.name not in LAYOUTS:
-            raise ConfigError(
-                f"The configuration is not valid:\n  dataset.name: {config.dataset.name!r} is no dataset; "
-                f"choose one of {', '.join(LAYOUTS)}"
-            )
         _refuse_infinite(asdict(config))  # the text "nan" is a number to pydantic
-        return config
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("The configuration is not valid:\n" + "\n".join(lines)) from error
+        lines += [
+            f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}"
+            for e in error.errors()
+            if e["loc"] or not lines
+        ]
+    if lines:
+        raise ConfigError("The configuration is not valid:\n" + "\n".join(lines))
+    return config
+
+
+def _unknown_names(tree: Mapping[str, Any]) -> list[str]:
+    """A line for each name that is in no registry; values of other types are not looked at."""
+    dataset = tree.get("dataset")
+    named = (
+        ("method", tree.get("method"), STUDIES),
+        ("dataset.name", dataset.get("name") if isinstance(dataset, Mapping) else None, LAYOUTS),
+    )
+    return [
+        f"  {key}: Input should be {', '.join(map(repr, names))}, not {name!r}"
+        for key, name, names in named
+        if isinstance(name, str) and name not in names
+    ]
 
 
 def _refuse_infinite(tree: object, name: str = "") -> None:

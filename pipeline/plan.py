@@ -6,7 +6,6 @@ decides the last bits of the result, so it is fixed here once for the run, whate
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,16 +13,13 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from extremal.pipeline.datasets.pairs import Dataset, Pair
 from extremal.pipeline.datasets.targets import class_targets
-from extremal.pipeline.errors import ConfigError
 from extremal.storage.folder import Folder, open_root
 from extremal.storage.kinds import PAIR, Unit
 from extremal.workers.config import RunConfig
-from extremal.workers.images import MAX_INPUT, Preprocess, image_size
-from extremal.workers.networks.network import Network
+from extremal.workers.images import Preprocess, image_size
 
 LARGEST = 2**31 - 1
 CHUNK = 4096  # pairs that exist as Python objects at a time
@@ -132,10 +128,10 @@ def lay_out(unit: Unit, rows: Iterator[Row], shape: Callable[[Row], object], con
     return Plan(table, shards, {}, digest.hexdigest())
 
 
-def fingerprint(rows: Iterator[Row], limit: int | None) -> str:
-    """The fingerprint that a plan of these rows has."""
+def fingerprint(rows: Iterator[Row]) -> str:
+    """The fingerprint of a plan of these rows."""
     digest = hashlib.sha256()
-    for chunk in _chunks(islice(rows, limit)):
+    for chunk in _chunks(rows):
         digest.update(json.dumps(chunk).encode())
     return digest.hexdigest()
 
@@ -190,25 +186,3 @@ def _shape(row: Row, images: Folder, preprocess: Preprocess) -> object:
     if None in size:
         size = image_size(images, row["path"]) or (0, 0)
     return preprocess.input_shape(*size) if min(size) > 0 else None
-
-
-def try_shape(network: Network, table: pa.Table) -> None:
-    """One forward pass of the first input shape: a network for squares only should say so now.
-
-    Raises:
-        ConfigError: it fails.
-    """
-    sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
-    shapes = (network.preprocess.input_shape(w, h) for w, h in sizes if w and h)
-    # An annotation that lies about its image must not decide for the others.
-    shape = next((shape for shape in shapes if math.prod(shape) <= MAX_INPUT), None)
-    if network.preprocess.crop is not None or shape is None:
-        return
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, 3, *shape, device=network.device))
-    except Exception as error:
-        raise ConfigError(
-            f"{network.name} does not take whole images ({shape[0]}x{shape[1]}): {error}. "
-            "Give --crop (for example --crop 224) to show it the central square."
-        ) from error

@@ -7,17 +7,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from extremal.pipeline.config import stored_tree
-from extremal.pipeline.datasets.open import LAYOUTS
+from extremal.pipeline.datasets.open import LAYOUTS, unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.identity import DEFAULTS_VERSION, check_identity, config_settings
 from extremal.pipeline.source import Source
 from extremal.pipeline.studies import STUDIES
+from extremal.pipeline.whole_image import try_whole_image
 from extremal.storage import Manifest, Run
+from extremal.storage.errors import PlaceError
 from extremal.storage.files import printable
 from extremal.storage.folder import open_root
 from extremal.storage.manifest import WHOLE_CONFIG, Data, DatasetRecord, Model
 from extremal.storage.verify import sweep
-from extremal.workers.config import RunConfig
+from extremal.workers.config import NetworkConfig, RunConfig
 from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.network import Network
 from extremal.workers.shard.worker import WorkerSpec
@@ -27,19 +29,31 @@ log = logging.getLogger(__name__)
 PACKAGES = ("extremal", "torch", "torchvision", "ray", "pyarrow", "numpy", "pillow")
 
 
-def located(config: RunConfig) -> RunConfig:
-    """The configuration with locations that mean the same in every folder, and the crop of its dataset.
+def located_network(config: RunConfig) -> NetworkConfig:
+    """The network with weights that are found from every folder, and the crop of the dataset.
 
     Objects of VOC and the like may lie anywhere: the pointing protocol shows the network the whole image.
     """
-    network, dataset = config.network, config.dataset
-    if network.crop is None and dataset.name in LAYOUTS and LAYOUTS[dataset.name].whole_images:
+    network = config.network
+    if network.crop is None and LAYOUTS[config.dataset.name].whole_images:
         network = replace(network, crop=0)
     if network.weights is not None and Path(network.weights).exists():
         network = replace(network, weights=str(Path(network.weights).absolute()))
-    if dataset.root:
-        dataset = replace(dataset, root=open_root(dataset.root).root)
-    return STUDIES[config.method].located(replace(config, network=network, dataset=dataset))
+    return network
+
+
+def located(config: RunConfig) -> RunConfig:
+    """The configuration with locations that mean the same in every folder.
+
+    Raises:
+        DatasetError, RunError: a location is none.
+    """
+    try:
+        root = open_root(config.dataset.root).root
+    except (PlaceError, OSError) as error:
+        raise unreachable(config.dataset.root, error) from error
+    dataset = replace(config.dataset, root=root)
+    return STUDIES[config.method].located(replace(config, network=located_network(config), dataset=dataset))
 
 
 def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
@@ -53,7 +67,7 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         ConfigError, DatasetError, NetworkError, LayerError, RunError: with the fix.
     """
     study = STUDIES[config.method]
-    network = configured_network(located(config).network)
+    network = configured_network(located_network(config))
     if network.classes is not None and len(network.classes) != network.outputs:
         raise ConfigError(
             f"{network.name} names {len(network.classes)} classes, but has {network.outputs} outputs."
@@ -76,13 +90,17 @@ def prepare(config: RunConfig, out: str) -> tuple[Run, bool]:
         )
     for name, count in plan.excluded.items():
         log.warning("%d pairs of class %s are left out: the network has no output for it", count, name)
+    if source.whole_images:
+        try_whole_image(
+            network, zip(*(plan.table[name].to_pylist() for name in ("width", "height")), strict=True)
+        )
     return Run.create(out, _manifest(config, model, source), plan.table), False
 
 
 def _data(source: Source, existing: Run | None = None) -> Data:
     """The units belong to the identity: a list that changed since would not fit the committed shards."""
     before = existing is not None and existing.manifest.schema_version == WHOLE_CONFIG
-    fingerprint = source.earlier if before and source.earlier else source.plan.fingerprint
+    fingerprint = source.earlier() if before and source.earlier else source.plan.fingerprint
     channels = source.channels.manifest.config_hash if source.channels else None
     return Data(fingerprint, source.plan.table.num_rows, channels)
 

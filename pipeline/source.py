@@ -1,11 +1,11 @@
 """What a run computes on: by default the pairs of a dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from extremal.pipeline.datasets.open import open_dataset, unreachable
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.plan import Plan, plan_dataset, try_shape
+from extremal.pipeline.plan import Plan, plan_dataset
 from extremal.storage import Run
 from extremal.storage.manifest import Model
 from extremal.workers.config import RunConfig
@@ -19,14 +19,16 @@ class Source:
     Attributes:
         root: folder or URI of the images. classes: of the dataset, by class_id.
         channels: the channel run that they are taken from.
-        earlier: the fingerprint of the same units as schema 4 planned them, where that was another.
+        earlier: computes the fingerprint of the same units as schema 4 planned them, where that was another.
+        whole_images: whether a network may refuse the images' shapes, which the plan knows.
     """
 
     plan: Plan
     root: str
     classes: Sequence[str]
     channels: Run | None = None
-    earlier: str | None = None
+    earlier: Callable[[], str] | None = None
+    whole_images: bool = False
 
 
 def dataset_pairs(config: RunConfig, network: Network, model: Model) -> Source:
@@ -52,5 +54,4 @@ def dataset_pairs(config: RunConfig, network: Network, model: Model) -> Source:
         plan = plan_dataset(dataset, network.outputs, network.preprocess, config)
     except OSError as error:
         raise unreachable(dataset.root, error) from error
-    try_shape(network, plan.table)
-    return Source(plan, dataset.root, dataset.classes)
+    return Source(plan, dataset.root, dataset.classes, whole_images=network.preprocess.crop is None)

@@ -128,9 +128,15 @@ class RunConfig:
         return getattr(self, self.method)
 
     def settings(self, of: type[S]) -> S:
-        """The section of a type."""
-        sections = (getattr(self, section.name) for section in fields(self))
-        return next(section for section in sections if isinstance(section, of))
+        """The section of a type, of which there is one.
+
+        Raises:
+            KeyError: no study has such settings.
+        """
+        for section in fields(self):
+            if isinstance(value := getattr(self, section.name), of):
+                return value
+        raise KeyError(of.__name__)
 
     def with_settings(self, settings: object) -> "RunConfig":
         """The configuration with another section in the place of the one of its type."""

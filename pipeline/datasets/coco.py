@@ -191,4 +191,4 @@ def _box(bbox: list[float]) -> Box:
     return x0, y0, max(x0, math.ceil(x + w) - 1), max(y0, math.ceil(y + h) - 1)
 
 
-COCO_LAYOUT = Layout("coco", open_coco, whole_images=True)
+COCO_LAYOUT = Layout("coco", open_coco, whole_images=True, multilabel=True)

@@ -59,7 +59,8 @@ class Layout:
         settings: names of those that it takes.
         splits: whether it has any.
         whole_images: whether the network is shown whole images, whose objects may lie anywhere, as the
-            pointing protocol asks; such images have several labels.
+            pointing protocol asks.
+        multilabel: whether an image has several classes, each known to be there or not: to train on.
         drawn: it is made where it is opened, on this machine.
     """
 
@@ -68,6 +69,7 @@ class Layout:
     settings: tuple[str, ...] = ()
     splits: bool = True
     whole_images: bool = False
+    multilabel: bool = False
     drawn: bool = False
 
 

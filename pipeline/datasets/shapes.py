@@ -161,4 +161,4 @@ def _open(folder: Folder, split: str | None, seed: int = 0) -> Dataset:
     return open_shapes(Path(folder.root), split or "test", seed)
 
 
-SHAPES_LAYOUT = Layout("shapes", _open, settings=("seed",), whole_images=True, drawn=True)
+SHAPES_LAYOUT = Layout("shapes", _open, settings=("seed",), whole_images=True, multilabel=True, drawn=True)

@@ -196,4 +196,4 @@ def _int(element: ElementTree.Element, path: str) -> int:
     return int(float(element.findtext(path, "")))
 
 
-VOC = Layout("voc", open_voc, settings=("difficult_list",), whole_images=True)
+VOC = Layout("voc", open_voc, settings=("difficult_list",), whole_images=True, multilabel=True)

@@ -60,7 +60,7 @@ def labelled(dataset: Dataset, say: Callable[[str], None]) -> list[Labelled]:
 
 
 def _open(task: Task, split: str) -> Dataset:
-    several = sorted(name for name, layout in LAYOUTS.items() if layout.whole_images)
+    several = sorted(name for name, layout in LAYOUTS.items() if layout.multilabel)
     if task.dataset not in several:
         names = ", ".join(several)
         raise ConfigError(f"--dataset {task.dataset} has not several labels an image; give one of {names}.")

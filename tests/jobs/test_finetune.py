@@ -279,7 +279,7 @@ def test_images_that_cannot_be_read_are_named_once_and_skipped(tmp_path: Path) -
         (("--lr", "1e30"), "give a lower --lr"),
         (("--precision", "fp8"), "float32, bf16, fp16"),
         (("--precision", "fp16"), "fp16 is for GPUs"),
-        (("--device", "tpu"), "cpu or cuda"),
+        (("--device", "tpu"), "cpu, cuda or cuda:N"),
         (("--device", "cuda"), "no GPU"),
         (("--out", "/dev/null/w.pth"), "Cannot write /dev/null/w.pth.training"),
     ],

@@ -159,7 +159,7 @@ def test_a_dataclass_stands_for_its_fields() -> None:
     assert seen == [("dog", True, Size(height=3))]
     assert runner.invoke(alone, ["dog"]).exit_code == 2
     assert runner.invoke(alone, ["dog", "--height", "0"]).exit_code == 2
-    page = runner.invoke(alone, ["--help"], env={"COLUMNS": "100"}).output
+    page = runner.invoke(alone, ["--help"], env={"COLUMNS": "160"}).output
     assert "In pixels. [default: as wide as high]" in page
     assert "In cells." in page
     assert "For example." in page

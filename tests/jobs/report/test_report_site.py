@@ -116,8 +116,9 @@ def make(
 def uncommit(run: Run, *shards: int) -> None:
     """As if these shards had never been computed."""
     for shard in shards:
-        for kind in (run.kind, kinds.POINTS, kinds.FAILURES):
-            Path(run.shard_path(shard, kind)).unlink()
+        for kind in (kinds.POINTS, kinds.FAILURES):  # which are left out where they have no rows
+            Path(run.shard_path(shard, kind)).unlink(missing_ok=True)
+        Path(run.shard_path(shard, run.kind)).unlink()
 
 
 def point(pair: int, method: str, x: int, y: int) -> dict[str, Any]:

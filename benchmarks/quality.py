@@ -51,7 +51,7 @@ from torch import Tensor
 
 from extremal.pipeline.aggregates.bootstrap import draw, interval
 from extremal.storage.files import write_bytes
-from extremal.storage.manifest import diff
+from extremal.storage.trees import diff
 from extremal.workers import (
     Network,
     SpatialConfig,

@@ -42,7 +42,7 @@ def run_ablation(
 
     Raises:
         RunError: no channel run, one without results, or it cannot be read or written.
-        ConfigError, NetworkError, LayerError, PlaceError: with the fix.
+        ConfigError, DeviceError, NetworkError, LayerError, PlaceError: with the fix.
     """
     run = Run.open(uri)
     _check(run)

@@ -28,7 +28,7 @@ def explain(path: Path, config: RunConfig, out: Path, device: str | None, consol
         The files written.
 
     Raises:
-        ImageError, NetworkError, LayerError, ConfigError: with the fix.
+        ImageError, NetworkError, LayerError, ConfigError, DeviceError: with the fix.
         OSError: `out` cannot be written.
     """
     make = STUDIES[config.method].explain

@@ -80,16 +80,20 @@ class JoinedRun:
             RunError: a shard is damaged or foreign.
         """
         number = self.run.unit.number
-        pair_of = {int(self.rows[pair]): pair for pair in pairs if self.rows[pair] >= 0}
-        for shard in sorted({int(self._shard[row]) for row in pair_of}):
+        wanted = np.asarray(pairs, np.int64)
+        wanted = wanted[self.rows[wanted] >= 0]
+        wanted = wanted[np.argsort(self.rows[wanted])]
+        units = self.rows[wanted]  # ascending, in this run
+        for shard in np.unique(self._shard[units]).tolist():
             if shard not in self._committed:
                 continue
             table = self._table(kind, (number, *columns), shard)
-            pairs_there = [pair_of.get(row, -1) for row in table[number].to_pylist()]
-            wanted = [i for i, pair in enumerate(pairs_there) if pair >= 0]
-            if wanted:
-                rows = table if len(wanted) == len(pairs_there) else table.take(wanted)
-                yield [pairs_there[i] for i in wanted], rows
+            numbers = table[number].to_numpy()
+            index = np.searchsorted(units, numbers).clip(max=len(units) - 1)
+            rows = np.flatnonzero(units[index] == numbers)
+            if len(rows):
+                of_pairs = table if len(rows) == table.num_rows else table.take(rows)
+                yield wanted[index[rows]].tolist(), of_pairs
 
     def _read(self, kind: Kind, columns: tuple[str, ...], shard: int) -> pa.Table:
         nothing = self.run.schema(kind).empty_table().select(columns)

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 from extremal.pipeline.config import build_config, merge, method_trees, read_toml
 from extremal.pipeline.errors import ConfigError
-from extremal.pipeline.identity import nested
 from extremal.pipeline.studies import STUDIES
 from extremal.pipeline.studies.saliency import comparing
+from extremal.storage.trees import nested
 from extremal.workers.config import RunConfig
 from extremal.workers.device import check_name, has_gpu
 from extremal.workers.extremal.settings import Preset

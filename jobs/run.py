@@ -17,6 +17,7 @@ from extremal.pipeline.prepare import prepare, versions, worker_spec
 from extremal.pipeline.progress import ProgressReport, shorten
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, kinds
+from extremal.storage.calls import read_calls, write_calls
 from extremal.workers.config import RunConfig
 from extremal.workers.device import chosen_device
 
@@ -112,7 +113,7 @@ def _compute(
 
 def _journal(run: Run) -> Callable[[Summary], None]:
     """A function that writes this call's summary into the run's summary.json, after those before it."""
-    before = run.calls()[1 - KEPT_CALLS :]
+    before = read_calls(run)[1 - KEPT_CALLS :]
     call: dict[str, Any] = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -135,7 +136,7 @@ def _journal(run: Run) -> Callable[[Summary], None]:
             errors={str(shard): error for shard, error in summary.errors.items()},
         )
         try:
-            run.write_calls([*before, call])
+            write_calls(run, [*before, call])
         except OSError as error:  # it is advice; the shards say for themselves what the store's trouble is
             log.warning("summary.json of %s cannot be written: %s", run.place(), error)
 

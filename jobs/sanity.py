@@ -13,13 +13,12 @@ from extremal.jobs.run import COMPLETE, INCOMPLETE
 from extremal.jobs.several import Planned, run_all
 from extremal.jobs.tables.printed import print_table
 from extremal.pipeline.aggregates.blocks import blocks
-from extremal.pipeline.aggregates.sanity import ORIGINAL, Rung, sanity_table
+from extremal.pipeline.aggregates.sanity import ORIGINAL, Depth, sanity_table
 from extremal.pipeline.driving.driver import Pool
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import located_network
 from extremal.storage import RunError
-from extremal.storage.files import join, open_filesystem, printable, write_bytes
-from extremal.storage.run import parquet_bytes
+from extremal.storage.files import join, open_filesystem, parquet_bytes, printable, write_bytes
 from extremal.workers.config import RunConfig
 from extremal.workers.configured_network import configured_network
 from extremal.workers.networks.randomize import weight_layers
@@ -58,11 +57,11 @@ def run_sanity(
     if len(there) < len(runs):
         return INCOMPLETE
     original, *others = there.values()
-    rungs = [
-        Rung(depth, layers[depth - 1], tuple(others[i :: len(depths)])) for i, depth in enumerate(depths)
+    cascade = [
+        Depth(depth, layers[depth - 1], tuple(others[i :: len(depths)])) for i, depth in enumerate(depths)
     ]
     with blocks() as way:
-        table = sanity_table(original, rungs, way)
+        table = sanity_table(original, cascade, way)
     print_table(table, "Rank correlation of the maps with the original network's", SHOWN, console)
     for path in _write(out, table):
         console.print(f"wrote {path}", style="dim", soft_wrap=True)

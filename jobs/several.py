@@ -34,7 +34,7 @@ def run_all(
         of another configuration in a run's place is only in the second.
 
     Raises:
-        ConfigError: there is no such device.
+        DeviceError: there is no such device.
         DriverError: the cluster cannot be reached.
         KeyboardInterrupt, SystemExit: it was stopped.
     """

@@ -8,6 +8,7 @@ from rich.console import Console
 from extremal.jobs.studies import view_of
 from extremal.pipeline.progress import shorten
 from extremal.storage import Run, kinds
+from extremal.storage.calls import commit_times, read_calls
 from extremal.storage.verify import verify
 
 RECENT = 50  # commits that the rate is taken from
@@ -28,7 +29,7 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
     run = Run.open(uri)
     config, model = run.manifest.config, run.manifest.model
     sizes = run.shard_sizes()
-    times = run.commit_times()
+    times = commit_times(run)
     missing = [shard for shard in sizes if shard not in times]
     total = sum(sizes.values())
     left = sum(sizes[shard] for shard in missing)
@@ -58,7 +59,7 @@ def show_status(uri: str, verify: bool, console: Console) -> bool:
 def _slowest(run: Run) -> list[str]:
     """Of the last call; none if its entry in summary.json is not as we write it."""
     try:
-        return [f"{part['shard']} ({part['seconds']:.0f} s)" for part in run.calls()[-1]["slowest"]]
+        return [f"{part['shard']} ({part['seconds']:.0f} s)" for part in read_calls(run)[-1]["slowest"]]
     except (IndexError, KeyError, TypeError, ValueError):
         return []
 

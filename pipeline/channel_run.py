@@ -15,7 +15,8 @@ from extremal.pipeline.source import Source
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.folder import open_root
-from extremal.storage.manifest import Model, canonical, diff
+from extremal.storage.manifest import Model, canonical
+from extremal.storage.trees import diff
 from extremal.workers.config import RunConfig
 from extremal.workers.inversion.settings import InversionConfig
 from extremal.workers.networks.network import Network

@@ -11,10 +11,8 @@ from typing import Any
 from extremal.pipeline.config import build_config, default_tree, stored_tree
 from extremal.storage import ConfigMismatch, Run, RunError
 from extremal.storage.manifest import Data, Manifest, Model, canonical
+from extremal.storage.trees import ABSENT, Leaves, Tree, diff, flatten, nested
 from extremal.workers.config import RunConfig
-
-Tree = dict[str, Any]
-Flat = dict[tuple[str, ...], Any]
 
 
 @dataclass(frozen=True)
@@ -40,35 +38,11 @@ RETIRED: Mapping[tuple[str, ...], Any] = {
     for key, value in (("settle", 0.0), ("check", 10))
 }
 
-_ABSENT = "(absent)"
-
-
-def flatten(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Flat:
-    """Nested mappings as one, by the path of each leaf; no setting is a mapping, so an empty one has none."""
-    leaves: Flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flatten(value, (*path, key))
-        else:
-            leaves[(*path, key)] = value
-    return leaves
-
-
-def nested(leaves: Flat) -> Tree:
-    """The inverse of `flatten`."""
-    tree: Tree = {}
-    for path, value in leaves.items():
-        inner = tree
-        for key in path[:-1]:
-            inner = inner.setdefault(key, {})
-        inner[path[-1]] = value
-    return tree
-
 
 def differences(tree: Mapping[str, Any]) -> Tree:
     """What of a configuration, nested as in a TOML file, differs from the defaults."""
     defaults, leaves = flatten(default_tree()), flatten(canonical(tree))
-    return nested({path: value for path, value in leaves.items() if defaults.get(path, _ABSENT) != value})
+    return nested({path: value for path, value in leaves.items() if defaults.get(path, ABSENT) != value})
 
 
 def run_settings(manifest: Manifest) -> Tree:
@@ -100,16 +74,16 @@ def run_tree(manifest: Manifest) -> Tree:
 
 def without_retired(tree: Mapping[str, Any]) -> Tree:
     """A stored configuration without settings that are gone and had their only value."""
-    return nested({path: v for path, v in flatten(tree).items() if RETIRED.get(path, _ABSENT) != v})
+    return nested({path: v for path, v in flatten(tree).items() if RETIRED.get(path, ABSENT) != v})
 
 
-def _restated(leaves: Flat, version: int) -> Flat:
+def _restated(leaves: Leaves, version: int) -> Leaves:
     """Settings of a run with those that it left at defaults which are others today."""
     changes = [change for change in CHANGES if change.version > version]
     if not changes:
         return leaves
     # The oldest change after that version tells what the default was then.
-    before: Flat = {}
+    before: Leaves = {}
     for change in sorted(changes, key=lambda change: change.version):
         before.setdefault(change.key, change.before)
     leaves = before | leaves
@@ -134,13 +108,7 @@ def check_identity(run: Run, config: RunConfig, model: Model, data: Data) -> Non
     manifest = run.manifest
     stored = _identity(run_settings(manifest), manifest.model, manifest.data)
     mine = _identity(config_settings(config), model, data)
-    defaults = flatten({"config": default_tree()})  # are shown too
-    shown = defaults | stored, defaults | mine
-    lines = [
-        f"{'.'.join(path)}: {shown[0].get(path, _ABSENT)} -> {shown[1].get(path, _ABSENT)}"
-        for path in sorted(stored.keys() | mine.keys())
-        if stored.get(path, _ABSENT) != mine.get(path, _ABSENT)
-    ]
+    lines = diff(stored, mine, defaults={"config": default_tree()})
     if lines:
         raise ConfigMismatch(
             f"{run.place()} holds a run with another configuration (stored -> yours):\n  "
@@ -149,5 +117,5 @@ def check_identity(run: Run, config: RunConfig, model: Model, data: Data) -> Non
         )
 
 
-def _identity(settings: Tree, model: Model, data: Data) -> Flat:
-    return flatten(canonical({"config": settings, "model": asdict(model), "data": asdict(data)}))
+def _identity(settings: Tree, model: Model, data: Data) -> Tree:
+    return canonical({"config": settings, "model": asdict(model), "data": asdict(data)})

@@ -6,9 +6,9 @@ from contextlib import suppress
 import pyarrow as pa
 
 from extremal.storage.errors import RunError
-from extremal.storage.files import list_files, remove, write_bytes
+from extremal.storage.files import list_files, parquet_bytes, remove, write_bytes
 from extremal.storage.kinds import Kind
-from extremal.storage.run import Run, parquet_bytes
+from extremal.storage.run import Run
 
 PART_BYTES = 256 * 1024**2  # of Arrow memory; a file is compressed to less
 GROUP_ROWS = 1024

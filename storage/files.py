@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from extremal.storage.errors import PlaceError
 
@@ -186,3 +187,20 @@ def sweep_temps(filesystem: pafs.FileSystem, folder: str) -> None:
             with suppress(FileNotFoundError):
                 if time.time() - temp.stat().st_mtime > STALE_TEMP_S:
                     temp.unlink()
+
+
+def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as the content of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    # Strings repeat (class names, paths); masks and scores do not, and a dictionary only slows them.
+    dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    # Random bits of a mask still decode: without checksums most damage would pass unseen.
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=row_group_size,
+        compression="zstd",
+        use_dictionary=dictionary,
+        write_page_checksum=True,
+    )
+    return bytes(sink.getvalue())

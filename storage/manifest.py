@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from extremal.storage.trees import Tree
+
 SCHEMA_VERSION = 5
 # Runs of that version name their channels as images, and their whole configuration is their identity.
 WHOLE_CONFIG = 4
 
 _HASHED = ("study", "unit", "defaults", "settings", "config", "model", "data")
 _HASHED_BEFORE = ("config", "model", "data")
-
-Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -171,26 +171,3 @@ def _renamed(tree: Tree) -> Tree:
     """A run.json of schema 4 in today's names."""
     names = {"kind": "study", "rows_per_pair": "rows_per_unit"}
     return {names.get(name, name): value for name, value in tree.items()}
-
-
-_ABSENT = "(absent)"
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
-    leaves: Tree = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _flatten(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value
-    return leaves
-
-
-def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines `key: old -> new` of every leaf in which two nested mappings differ."""
-    a, b = _flatten(old), _flatten(new)
-    return [
-        f"{key}: {a.get(key, _ABSENT)} -> {b.get(key, _ABSENT)}"
-        for key in sorted(a.keys() | b.keys())
-        if a.get(key, _ABSENT) != b.get(key, _ABSENT)
-    ]

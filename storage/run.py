@@ -1,7 +1,7 @@
 """One run: a directory, local or on an object store, that holds its identity, its plan and its shards.
 
     run.json                          who the run is: config, hashes, versions
-    plan.parquet                      every pair, with its shard and batch
+    plan.parquet                      every unit, with its shard and batch
     summary.json                      what the calls of the driver did; nothing depends on it
     spatial/shard-000123.parquet      results (a folder by the study): if it is there, the shard is done
     points/shard-000123.parquet       points for the pointing game
@@ -12,7 +12,6 @@ The file of the main kind is written last, so a shard is committed by one atomic
 overwritten with the same rows, or removed, if the shard has to be done again.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,11 +28,12 @@ from extremal.storage.files import (
     join,
     list_files,
     open_filesystem,
+    parquet_bytes,
     printable,
     remove,
     write_bytes,
 )
-from extremal.storage.kinds import FAILURES, KINDS, UNITS, Kind, Unit
+from extremal.storage.kinds import FAILURES, KINDS, PAIR, UNITS, Kind, Unit
 from extremal.storage.manifest import (
     SCHEMA_VERSION,
     WHOLE_CONFIG,
@@ -67,23 +67,6 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str, str]:
             f"{printable(uri)} is no place for a run: {error}. Give a folder or an s3:// or gs:// URI."
         ) from error
     return filesystem, root, uri if "://" in uri else root
-
-
-def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
-    """A table as the content of a Parquet file."""
-    sink = pa.BufferOutputStream()
-    # Strings repeat (class names, paths); masks and scores do not, and a dictionary only slows them.
-    dictionary = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    # Random bits of a mask still decode: without checksums most damage would pass unseen.
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=row_group_size,
-        compression="zstd",
-        use_dictionary=dictionary,
-        write_page_checksum=True,
-    )
-    return bytes(sink.getvalue())
 
 
 @dataclass(frozen=True)
@@ -226,7 +209,7 @@ class Run:
         return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
     def plan(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The plan, one row per pair in order.
+        """The plan, one row per unit in order.
 
         Raises:
             RunError: plan.parquet is missing or damaged.
@@ -234,7 +217,7 @@ class Run:
         return self._read_plan(columns=columns)
 
     def shard_plan(self, shard: int) -> pa.Table:
-        """The pairs of one shard in order; only its rows are kept in memory.
+        """The units of one shard in order; only its rows are kept in memory.
 
         Raises:
             RunError: plan.parquet is missing or damaged.
@@ -245,8 +228,12 @@ class Run:
         """The pairs of some images in order; only their rows are kept in memory.
 
         Raises:
-            RunError: plan.parquet is missing or damaged.
+            RunError: the run's units are no pairs, or plan.parquet is missing or damaged.
         """
+        if self.unit != PAIR:
+            raise RunError(
+                f"{self.place()} is of {self.unit.name}s, which have no images: give a run of pairs."
+            )
         return self._read_plan(filters=[("image_id", "in", list(image_ids))])
 
     def _read_plan(self, **selection: Any) -> pa.Table:
@@ -265,14 +252,19 @@ class Run:
 
     def shards_of(self, kind: Kind) -> list[int]:
         """Numbers of the shards that have a file of a kind, committed or not, ascending."""
-        names = [info.base_name for info in self._list(kind)]
-        return sorted(int(name[6:-8]) for name in names if _is_shard(name))
+        return sorted(self.shard_files(kind))
 
-    def _list(self, kind: Kind) -> list[pafs.FileInfo]:
+    def shard_files(self, kind: Kind) -> dict[int, pafs.FileInfo]:
+        """The shards' files of a kind, committed or not, by the shard's number.
+
+        Raises:
+            RunError: the directory cannot be listed.
+        """
         try:
-            return list_files(self.filesystem, f"{self.root}/{kind.name}")
+            files = list_files(self.filesystem, f"{self.root}/{kind.name}")
         except OSError as error:
             raise RunError(f"Cannot list the shards of {self.place()}: {error}.") from error
+        return {int(file.base_name[6:-8]): file for file in files if _is_shard(file.base_name)}
 
     def committed(self) -> list[int]:
         """Numbers of the committed shards, ascending.
@@ -286,7 +278,7 @@ class Run:
         """Publish a shard: side tables first, the main kind last.
 
         Raises:
-            ValueError: the main kind is missing (a shard in which every pair failed has an empty one).
+            ValueError: the main kind is missing (a shard in which every unit failed has an empty one).
             OSError: the store is full or not writable; nothing is committed then.
         """
         if self.kind not in tables:
@@ -314,7 +306,7 @@ class Run:
         return [shard for shard in self.shard_sizes() if shard not in committed]
 
     def with_failures(self) -> list[int]:
-        """Committed shards in which pairs failed, ascending."""
+        """Committed shards in which units failed, ascending."""
         return self._with_rows(FAILURES)
 
     def is_committed(self, shard: int) -> bool:
@@ -403,31 +395,3 @@ class Run:
         with ThreadPoolExecutor(READERS) as pool:
             tables = pool.map(lambda shard: self._read_shard(shard, kind, columns), self._with_rows(kind))
             return pa.concat_tables([self.schema(kind, columns).empty_table(), *tables])
-
-    # ---- what the driver did ------------------------------------------------------------------
-
-    def commit_times(self) -> dict[int, float]:
-        """When each committed shard was written, seconds since the epoch, by the store's clock."""
-        return {
-            int(info.base_name[6:-8]): info.mtime.timestamp()
-            for info in self._list(self.kind)
-            if _is_shard(info.base_name)
-        }
-
-    def calls(self) -> list[dict[str, Any]]:
-        """What the calls of the driver wrote into summary.json, oldest first; [] if it is not readable."""
-        try:
-            with self.filesystem.open_input_file(f"{self.root}/summary.json") as f:
-                calls = json.loads(f.read())["calls"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-        return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-
-    def write_calls(self, calls: Sequence[Mapping[str, Any]]) -> None:
-        """Write summary.json.
-
-        Raises:
-            OSError: the store is full or not writable.
-        """
-        text = json.dumps({"run": self.manifest.config_hash, "calls": list(calls)}, indent=2)
-        write_bytes(self.filesystem, f"{self.root}/summary.json", text.encode())

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from extremal.storage.errors import RunError
-from extremal.storage.files import write_bytes
-from extremal.storage.run import Run, parquet_bytes
+from extremal.storage.files import parquet_bytes, write_bytes
+from extremal.storage.run import Run
 
 
 def write_scores(run: Run, name: str, table: pa.Table, hidden: Sequence[str] = ()) -> str:

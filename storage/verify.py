@@ -52,7 +52,7 @@ def _ends(run: Run, path: str) -> bool:
 def verify(run: Run) -> Iterator[str]:
     """Open the footers of all committed shards; yields a line for every file that is damaged.
 
-    A shard must belong to this run and hold every pair of the plan, as a result or as a failure.
+    A shard must belong to this run and hold every unit of the plan, as a result or as a failure.
     """
     sizes = run.shard_sizes()
     there = {kind: set(run.shards_of(kind)) for kind in (*run.kind.beside, FAILURES)}

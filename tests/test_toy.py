@@ -35,7 +35,7 @@ ENTRIES = {
     ),
     "jobs/studies/__init__.py": (
         "from extremal.jobs.studies.toy import TOY\n",
-        ('    "spatial": SPATIAL,\n', '    "spatial": SPATIAL,\n    "toy": TOY,\n'),
+        ("(SPATIAL, CHANNEL, SALIENCY, INVERSION)", "(SPATIAL, CHANNEL, SALIENCY, INVERSION, TOY)"),
     ),
     "workers/saliency/methods.py": (
         "",

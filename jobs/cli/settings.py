@@ -63,7 +63,7 @@ class MethodOptions(FileOptions):
         """The configuration of file and flags; see `assemble`."""
         from extremal.jobs.options import assemble
         from extremal.pipeline.config import merge
-        from extremal.pipeline.identity import nested
+        from extremal.storage.trees import nested
 
         flags = merge(nested(given_settings(self)), fixed) | {"steps": self.steps}
         return assemble(self.config, self.preset, flags, device)

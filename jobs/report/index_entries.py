@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from extremal.jobs.joined_runs import JoinedRun, Row
 from extremal.jobs.report.pair_records import PairRecord, PairRecords
-from extremal.jobs.studies.view import Sweep, short
+from extremal.jobs.studies.view import short
+from extremal.storage.kinds import Sweep
 
 Numbers: TypeAlias = "array[float]"
 
@@ -107,14 +108,15 @@ def _add_points(columns: Entries, record: PairRecord, methods: list[str]) -> Non
 
 def swept_run(records: PairRecords) -> tuple[JoinedRun, Sweep] | None:
     """The first run with masks of several sizes, whose a* is shown, and its columns."""
-    joined = records.first_with(lambda view: view.sweep)
-    return (joined, joined.view.sweep) if joined and joined.view.sweep else None
+    joined = records.first_with(lambda view: view.sweep_label)
+    sweep = joined.run.kind.sweep if joined else None
+    return (joined, sweep) if joined and sweep else None
 
 
 def size_label(records: PairRecords) -> str | None:
     """What a* counts: area or channels; None without masks of several sizes."""
     swept = swept_run(records)
-    return swept[1].label if swept else None
+    return swept[0].view.sweep_label if swept else None
 
 
 def _kept(row: Row, sweep: Sweep) -> float | None:

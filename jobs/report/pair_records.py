@@ -21,7 +21,7 @@ from extremal.pipeline.aggregates.pointing import CENTER, HITS, MISSES, NO_GROUN
 from extremal.pipeline.aggregates.shown import Scores
 from extremal.pipeline.scores import scores
 from extremal.storage import Run, RunError
-from extremal.storage.kinds import FAILURES, POINTS
+from extremal.storage.kinds import FAILURES, PAIR, POINTS
 
 KEPT_SHARDS = 8
 
@@ -229,7 +229,7 @@ def _classes(run: Run, plan: pa.Table) -> tuple[list[ClassKey], npt.NDArray[np.i
     a result that is not known either, and its class is -1.
     """
     keys: list[Any] = list(zip(plan["class_id"].to_pylist(), plan["class_name"].to_pylist(), strict=True))
-    if any(class_id < 0 for class_id, _ in keys):
+    if run.unit == PAIR and any(class_id < 0 for class_id, _ in keys):
         for table in run.tables(run.kind, ["pair", "class_id", "class_name", *_TARGET]):
             for pair, key in zip(table["pair"].to_pylist(), class_keys(table), strict=True):
                 keys[pair] = key

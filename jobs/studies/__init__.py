@@ -12,13 +12,7 @@ from extremal.jobs.studies.spatial import SPATIAL
 from extremal.jobs.studies.view import StudyView
 from extremal.storage import Run
 
-# By the name of the kind of a study's results.
-STUDIES: Mapping[str, StudyView] = {
-    "spatial": SPATIAL,
-    "channel": CHANNEL,
-    "saliency": SALIENCY,
-    "inversion": INVERSION,
-}
+STUDIES: Mapping[str, StudyView] = {view.name: view for view in (SPATIAL, CHANNEL, SALIENCY, INVERSION)}
 
 
 def view_of(run: Run) -> StudyView:

@@ -6,24 +6,24 @@ from extremal.jobs.studies.view import (
     SWEEP_LABELS,
     Row,
     StudyView,
-    Sweep,
     labelled,
     make_curve,
     positive_maps,
     tile,
 )
 
-SWEEP = Sweep("counts", "score_binary", "channels")
+_LABEL = "channels"
 
 
 def _curve(row: Row) -> Curve:
     series = {"best channels, exactly": "score_binary", "mask as optimized": "score"}
-    return make_curve(f"Score over channels of {row['layer']}", SWEEP, row, series)
+    return make_curve(f"Score over channels of {row['layer']}", _LABEL, row["counts"], row, series)
 
 
 CHANNEL = StudyView(
+    name="channel",
     columns=(*SWEEP_COLUMNS, "layer", "counts", "score", "score_binary", "saliency_shape"),
-    sweep=SWEEP,
+    sweep_label=_LABEL,
     tiles=lambda row: (
         [tile(f"channels of {row['layer']}", "channel", "channel")] if row["saliency_shape"] else []
     ),

@@ -1,6 +1,6 @@
 """Feature inversion: pictures of what activations hold, of pairs or of channels."""
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from extremal.jobs.page_data import Labelled
 from extremal.jobs.studies.view import ChannelPictures, PairPictures, Row, StudyView, labelled
@@ -58,12 +58,13 @@ def _channels(run: Run, shard: int) -> list[int]:
 
 def _channel_png(run: Run, shard: int, channel: int) -> bytes:
     for table in run.tables(kinds.INVERSION, ["channel", "image"], [shard]):
-        rows = table.filter(pa.array([other == channel for other in table["channel"].to_pylist()]))
+        rows = table.filter(pc.equal(table["channel"], channel))
         return bytes(rows["image"][0].as_py())
     raise KeyError(channel)
 
 
 INVERSION = StudyView(
+    name="inversion",
     columns=(
         "layer",
         "objective",

@@ -17,6 +17,7 @@ def methods(run: Run) -> list[str]:
 
 
 SALIENCY = StudyView(
+    name="saliency",
     columns=("method", "score_full", "map_shape", "insertion", "deletion", "seconds"),
     method=lambda run: ", ".join(methods(run)),
     tiles=lambda row: [tile(row["method"], "maps", row["method"])] if row["map_shape"] else [],

@@ -13,7 +13,6 @@ from extremal.jobs.studies.view import (
     Floats,
     Row,
     StudyView,
-    Sweep,
     labelled,
     make_curve,
     short,
@@ -24,7 +23,7 @@ from extremal.workers.extremal.settings import MaskConfig
 
 Size = tuple[int, int]
 
-SWEEP = Sweep("areas", "score_preserve", "area")
+_LABEL = "area"
 
 
 def _tiles(row: Row) -> list[Tile]:
@@ -52,15 +51,16 @@ def _maps(masks: MaskConfig, table: pa.Table) -> Iterator[tuple[int, Floats]]:
 
 
 SPATIAL = StudyView(
+    name="spatial",
     columns=(*SWEEP_COLUMNS, "input_shape", "areas", "score_preserve", "score_delete"),
     settings=mask_config,
-    sweep=SWEEP,
+    sweep_label=_LABEL,
     tiles=_tiles,
     cells=lambda masks, row: cell_shape(tuple(row["input_shape"]), masks),
     map_columns=("params", "params_shape", "input_shape"),
     maps=_maps,
     curve=lambda row: make_curve(
-        "Score over area", SWEEP, row, {"preserve": "score_preserve", "delete": "score_delete"}
+        "Score over area", _LABEL, row["areas"], row, {"preserve": "score_preserve", "delete": "score_delete"}
     ),
     numbers=lambda row: labelled(row, SWEEP_LABELS, "spatial: "),
     explain="extremal.jobs.studies.explain_spatial:explain",

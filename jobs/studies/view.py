@@ -24,19 +24,6 @@ SWEEP_LABELS = {
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Scores of a row over sizes of its masks: a* is one of them.
-
-    Attributes:
-        sizes, scores: columns. label: what the sizes count, `area` or `channels`.
-    """
-
-    sizes: str
-    scores: str
-    label: str
-
-
-@dataclass(frozen=True)
 class PairPictures:
     """PNGs that the rows of a study hold of their pair.
 
@@ -72,10 +59,11 @@ class StudyView:
     """How a study's rows look. What is left out is not shown.
 
     Attributes:
+        name: of the study, and of the kind of its results.
         columns: of its main table, as many as a report's pages need and no heavy ones.
         method: what the overview calls it.
         settings: what `cells` and `maps` need of a run's settings; read once a run.
-        sweep: scores over sizes, if it has any.
+        sweep_label: what the sizes of its sweep count, `area` or `channels`; None without a sweep.
         tiles: the small maps of a row, in order. cells: their rows and columns; nothing without a map.
         map_columns, maps: its heavy columns, and the small maps (T,h,w) in [0,1] of the rows of a table, each
             with the number of its row, in any order.
@@ -91,10 +79,11 @@ class StudyView:
         explain: `module:function` that explains one image at once, if there is one.
     """
 
+    name: str
     columns: Sequence[str]
     method: Callable[[Run], str] = lambda run: run.kind.name
     settings: Callable[[Run], Any] = lambda run: None
-    sweep: Sweep | None = None
+    sweep_label: str | None = None
     tiles: Callable[[Row], list[Tile]] = lambda row: []
     cells: Callable[[Any, Row], Sequence[int]] = lambda settings, row: ()
     map_columns: Sequence[str] = ()
@@ -121,16 +110,17 @@ def short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def make_curve(title: str, sweep: Sweep, row: Row, series: Mapping[str, str]) -> Curve:
-    """Scores over the sizes of a sweep.
+def make_curve(title: str, label: str, sizes: Sequence[float], row: Row, series: Mapping[str, str]) -> Curve:
+    """Scores of a row over the sizes of its sweep.
 
     Args:
+        label: what the sizes count.
         series: columns of scores by their name for people.
     """
     return {
         "title": title,
-        "label": sweep.label,
-        "sizes": [short(size) for size in row[sweep.sizes]],
+        "label": label,
+        "sizes": [short(size) for size in sizes],
         "series": [
             {"name": name, "scores": [short(score) for score in row[column]]}
             for name, column in series.items()

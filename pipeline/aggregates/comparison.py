@@ -5,12 +5,9 @@ come from several runs. Runs of a method that differ in their seed alone are ave
 and extremal perturbations are over three.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,26 +24,21 @@ from extremal.pipeline.aggregates.bootstrap import (
 )
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.aggregates.pointing import CENTER, SUBSETS, Rule
+from extremal.pipeline.aggregates.published import (
+    as_published,
+    dataset_of,
+    has_papers_settings,
+    method_settings,
+    published_numbers,
+)
 from extremal.pipeline.identity import run_settings, run_tree
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.manifest import canonical, diff
-from extremal.workers.extremal.settings import spatial_preset
-from extremal.workers.networks.pointing_game_input import ANTIALIAS, MEAN, STD
-from extremal.workers.saliency.layer_table import known_layers
-from extremal.workers.saliency.methods import CARDS, METHODS
+from extremal.storage.trees import diff
+from extremal.workers.saliency.methods import CARDS
 
 # Names of the methods in tables: those of the paper's Table 1 in its order, then the others.
 TITLES = {CENTER: "Center"} | {card.name: card.title for card in CARDS}
 _DATASETS = {("voc", "2007:test"): "VOC07 test", ("coco", "val2014"): "COCO14 val"}
-# Images with a pair, of the whole set (protocol item 1).
-_WHOLE = {"voc": 4952, "coco": 40_137}
-
-# Areas of extremal perturbations in the pointing game (protocol item 17).
-_AREAS = {"voc": (0.025, 0.05, 0.1, 0.2), "coco": (0.018, 0.025, 0.05, 0.1)}
-
-# Of a method that has no card (any more): the section in run.json that decides its map.
-_LAYERS = ("saliency", "layers")
-
 _METRICS = ("class_mean", "pooled")
 
 TABLE = pa.schema(
@@ -67,14 +59,6 @@ TABLE = pa.schema(
 
 
 @dataclass(frozen=True)
-class Published:
-    """A number of the paper: class-mean accuracy, 0 to 1, and where it is printed."""
-
-    accuracy: float
-    source: str
-
-
-@dataclass(frozen=True)
 class Column:
     """Runs over the same pairs with the same network."""
 
@@ -84,24 +68,8 @@ class Column:
     @property
     def names(self) -> tuple[str, str, str]:
         """Dataset, split and network."""
-        dataset = _dataset(self.runs[0])
+        dataset = dataset_of(self.runs[0])
         return dataset.get("name", ""), dataset.get("split") or "", self.runs[0].manifest.model.name
-
-
-@cache
-def published_numbers() -> dict[tuple[str, str, str, str, str], Published]:
-    """(dataset, split, network, method, subset) -> the paper's number."""
-    with (Path(__file__).parent / "data" / "table1.csv").open(newline="") as file:
-        return {
-            (r["dataset"], r["split"], r["network"], r["method"], r["subset"]): Published(
-                float(r["accuracy"]) / 100, r["source"]
-            )
-            for r in csv.DictReader(file)
-        }
-
-
-def _dataset(run: Run) -> dict[str, Any]:
-    return dict(run.manifest.config.get("dataset", {}))
 
 
 def make_columns(runs: Iterable[Run]) -> list[Column]:
@@ -122,7 +90,7 @@ def make_columns(runs: Iterable[Run]) -> list[Column]:
 
 
 def _title(run: Run) -> str:
-    dataset = _dataset(run)
+    dataset = dataset_of(run)
     name, split, limit = dataset.get("name", "?"), dataset.get("split"), dataset.get("limit")
     title = _DATASETS.get((name, split or ""), f"{name} {split or ''}".strip())
     first = f" (first {limit} pairs)" if limit else ""
@@ -154,13 +122,13 @@ def _rows(column: Column, rule: Rule, intervals: bool, blocks: Blocks) -> Iterab
     found = bootstrap(gather(pa.concat_tables(labelled)), RESAMPLES if intervals else 0)
     counts = found.outcomes.counts()
     dataset, split, network = column.names
-    paper = published_numbers() if _as_published(column.runs[0], rule) else {}
+    paper = published_numbers() if as_published(column.runs[0], rule) else {}
     complete = [not run.missing() for run in column.runs] if paper else []
     for method in sorted(chosen, key=lambda name: (_place(name), name)):
         members = [found.outcomes.methods.index(_label(i, method)) for i in chosen[method]]
         for s, subset in enumerate(SUBSETS):
             whole = bool(paper) and all(
-                complete[i] and _has_papers_settings(column.runs[i], method) for i in chosen[method]
+                complete[i] and has_papers_settings(column.runs[i], method) for i in chosen[method]
             )
             theirs = paper.get((dataset, split, network, method, subset)) if whole else None
             yield {
@@ -234,7 +202,7 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
     """
     (first, config), *others = runs
     for name, other in others:
-        lines = diff(_settings(config, method), _settings(other, method))
+        lines = diff(method_settings(config, method), method_settings(other, method))
         if lines:
             raise RunError(
                 f"{first} and {name} both hold {method}, with other settings:\n  "
@@ -250,46 +218,6 @@ def check_seeds(method: str, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> N
                 "them, or runs with other seeds."
             )
         seeds[seed] = name
-
-
-def _settings(config: Mapping[str, Any], method: str) -> dict[str, Any]:
-    settings: Any = config
-    for key in METHODS[method].section if method in METHODS else _LAYERS:
-        settings = settings.get(key, {})
-    return {"precision": config.get("precision"), method: settings}
-
-
-def _as_published(run: Run, rule: Rule) -> bool:
-    """Whether a run's setting is that of the paper's table: dataset, input, weights, and the whole set."""
-    manifest, dataset = run.manifest, _dataset(run)
-    model = manifest.model
-    known = any(
-        (dataset.get("name"), dataset.get("split"), model.name) == key[:3] for key in published_numbers()
-    )
-    if not known or rule != Rule() or manifest.weights == "random" or model.randomized:
-        return False
-    if (model.resize, model.crop) != (224, None):
-        return False
-    images = len(run.plan(["image_id"])["image_id"].unique())
-    return bool(images == _WHOLE[dataset["name"]])
-
-
-def _has_papers_settings(run: Run, method: str) -> bool:
-    """Whether a method ran with the numbers of the benchmark (protocol items 6, 11 and 13 to 17)."""
-    manifest, dataset = run.manifest, _dataset(run)
-    model = manifest.model
-    input_ = (MEAN, STD, ANTIALIAS)
-    if (model.mean, model.std, model.antialias) != input_:
-        return False
-    if method == CENTER:
-        return True
-    expected: Any = asdict(known_layers(model.name))
-    if method == "extremal":
-        expected = asdict(replace(spatial_preset("torchray"), areas=_AREAS[dataset["name"]]))
-    elif (of := METHODS[method].settings if method in METHODS else None) is not None:
-        expected = asdict(of())
-    wanted = canonical({"precision": "float32", method: expected})
-    return wanted == _settings(run_tree(manifest), method)
 
 
 def run_notes(columns: Sequence[Column]) -> list[str]:

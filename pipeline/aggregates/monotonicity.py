@@ -16,6 +16,7 @@ import pyarrow as pa
 from extremal.pipeline.aggregates.class_channels import ClassKey, class_keys
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.storage import Run, RunError
+from extremal.storage.kinds import Sweep
 
 _COUNTS = ("n", "passed", "failed", "vacuous", "no_a_star")
 _RESULTS = [
@@ -96,8 +97,8 @@ class Outcomes:
         }
 
 
-def count_shard(table: pa.Table, sweep: tuple[str, str]) -> dict[ClassKey, Outcomes]:
-    """Outcomes per class of some rows of the main table. sweep: its columns of sizes and of scores."""
+def count_shard(table: pa.Table, sweep: Sweep) -> dict[ClassKey, Outcomes]:
+    """Outcomes per class of some rows of the main table."""
     sizes, scores = (table[name].to_pylist() for name in sweep)
     parts: dict[ClassKey, Outcomes] = {}
     for key, a, s, a_star in zip(class_keys(table), sizes, scores, table["a_star"].to_pylist(), strict=True):

@@ -19,7 +19,8 @@ from scipy.stats import rankdata
 from extremal.pipeline.aggregates.over_shards import Blocks, in_one
 from extremal.pipeline.identity import run_settings
 from extremal.storage import Run, RunError, kinds
-from extremal.storage.manifest import canonical, diff
+from extremal.storage.manifest import canonical
+from extremal.storage.trees import diff
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,10 +87,14 @@ class Similarities:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """Runs of one depth of the cascade, one for each seed. layer: the last that was randomized."""
+class Depth:
+    """Runs of one depth of the cascade, one for each seed.
 
-    depth: int
+    Attributes:
+        number: of weight layers that are random. layer: the last of them.
+    """
+
+    number: int
     layer: str
     runs: tuple[Run, ...]
 
@@ -138,9 +143,9 @@ def similarities(original: Run, randomized: Run, blocks: Blocks = in_one) -> dic
     check_comparable(original, randomized)
     total: dict[str, Similarities] = {}
     # Both have the same plan: the pairs of a shard are the same.
-    for part in blocks(original, partial(_compare_shards, other=randomized.uri)):
-        for method, found in part.items():
-            total.setdefault(method, Similarities()).merge(found)
+    for by_method in blocks(original, partial(_compare_shards, other=randomized.uri)):
+        for method, pairs in by_method.items():
+            total.setdefault(method, Similarities()).merge(pairs)
     return total
 
 
@@ -151,8 +156,8 @@ def _compare_shards(run: Run, shards: Sequence[int], other: str) -> dict[str, Si
     for shard, table in zip(shards, run.tables(kinds.SALIENCY, _COLUMNS, shards), strict=True):
         there = [shard] if shard in committed else []
         rows = [row for t in randomized.tables(kinds.SALIENCY, _COLUMNS, there) for row in _rows(t)]
-        for method, found in _compare(_rows(table), rows).items():
-            total.setdefault(method, Similarities()).merge(found)
+        for method, pairs in _compare(_rows(table), rows).items():
+            total.setdefault(method, Similarities()).merge(pairs)
     return total
 
 
@@ -193,7 +198,7 @@ def _key(row: Mapping[str, Any]) -> tuple[int, str, int, tuple[int, ...]]:
     return row["pair"], row["method"], row["target"], tuple(row["map_shape"])
 
 
-def sanity_table(original: Run, rungs: Sequence[Rung], blocks: Blocks = in_one) -> pa.Table:
+def sanity_table(original: Run, depths: Sequence[Depth], blocks: Blocks = in_one) -> pa.Table:
     """Rows of `SANITY`: by method, then depth of the cascade; depth 0 is the original against itself.
 
     `n` correlations of all pairs and seeds are summed up by mean and quartiles; `constant` maps, whose
@@ -205,21 +210,21 @@ def sanity_table(original: Run, rungs: Sequence[Rung], blocks: Blocks = in_one) 
         RunError: a run is not comparable with the original, or damaged.
     """
     rows: list[Row] = []
-    for rung in (Rung(0, ORIGINAL, (original,)), *rungs):
-        found = [similarities(original, run, blocks) for run in rung.runs]
-        for method in sorted({name for one in found for name in one}):
-            of_method = [one.get(method, Similarities()) for one in found]
-            rows.append({"method": method, "depth": rung.depth, "layer": rung.layer, **_summary(of_method)})
+    for depth in (Depth(0, ORIGINAL, (original,)), *depths):
+        seeds = [similarities(original, run, blocks) for run in depth.runs]
+        for method in sorted({method for by_method in seeds for method in by_method}):
+            summary = _summary([by_method.get(method, Similarities()) for by_method in seeds])
+            rows.append({"method": method, "depth": depth.number, "layer": depth.layer, **summary})
     rows.sort(key=lambda row: (row["method"], row["depth"]))
     return pa.Table.from_pylist(rows, schema=SANITY)
 
 
 def _summary(seeds: Sequence[Similarities]) -> Row:
     whole = Similarities()
-    for one in seeds:
-        whole.merge(one)
+    for pairs in seeds:
+        whole.merge(pairs)
     plain, absolute = _defined(whole.plain), _defined(whole.absolute)
-    means = [float(_defined(one.plain).mean()) for one in seeds if len(_defined(one.plain))]
+    means = [float(values.mean()) for pairs in seeds if len(values := _defined(pairs.plain))]
     return {
         "seeds": len(seeds),
         "n": len(plain),

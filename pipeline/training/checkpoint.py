@@ -21,7 +21,7 @@ from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.prepare import versions
 from extremal.pipeline.training.task import CHECKPOINT, START, WEIGHTS, Record, Task, kept
 from extremal.storage.files import write_bytes
-from extremal.storage.manifest import diff
+from extremal.storage.trees import diff
 from extremal.workers.networks.network import Network
 from extremal.workers.training.registry import TRAININGS
 from extremal.workers.training.training import Data

@@ -9,7 +9,7 @@ as a scalar.
 from extremal.storage.kinds.channel import CHANNEL
 from extremal.storage.kinds.failures import FAILURES
 from extremal.storage.kinds.inversion import INVERSION
-from extremal.storage.kinds.kind import Kind, Unit
+from extremal.storage.kinds.kind import Kind, Sweep, Unit
 from extremal.storage.kinds.points import POINTS
 from extremal.storage.kinds.saliency import SALIENCY
 from extremal.storage.kinds.spatial import SPATIAL
@@ -30,5 +30,6 @@ __all__ = [
     "SPATIAL",
     "UNITS",
     "Kind",
+    "Sweep",
     "Unit",
 ]

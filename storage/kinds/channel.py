@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from extremal.storage.kinds.kind import FLOATS, HALVES, INTS, Kind, field
+from extremal.storage.kinds.kind import FLOATS, HALVES, INTS, Kind, Sweep, field
 from extremal.storage.kinds.points import POINTS
 
 CHANNEL = Kind(
@@ -31,5 +31,5 @@ CHANNEL = Kind(
         field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ),
     beside=(POINTS,),
-    sweep=("counts", "score_binary"),
+    sweep=Sweep("counts", "score_binary"),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as attribute
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -60,6 +60,13 @@ SCHEDULE: Fields = (
 )
 
 
+class Sweep(NamedTuple):
+    """Columns of rows that hold masks of several sizes: the sizes, and the scores over them."""
+
+    sizes: str
+    scores: str
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of table: a study's results, or what stands beside them.
@@ -69,14 +76,14 @@ class Kind:
         columns: those of its own, after the unit's.
         result: whether its rows are results, and have the columns of one.
         beside: kinds of the tables that are written with a study's results.
-        sweep: of rows that hold masks of several sizes the columns of the sizes and of the scores over them.
+        sweep: of rows that hold masks of several sizes, of which a* is one.
     """
 
     name: str
     columns: Fields = attribute(compare=False)
     result: bool = attribute(default=True, compare=False)
     beside: "tuple[Kind, ...]" = attribute(default=(), compare=False)
-    sweep: tuple[str, str] | None = attribute(default=None, compare=False)
+    sweep: Sweep | None = attribute(default=None, compare=False)
 
     def schema(self, unit: Unit) -> pa.Schema:
         """The columns of the table in a run of such units."""

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from extremal.storage.kinds.kind import FLOATS, HALVES, INTS, Kind, field
+from extremal.storage.kinds.kind import FLOATS, HALVES, INTS, Kind, Sweep, field
 from extremal.storage.kinds.points import POINTS
 
 SPATIAL = Kind(
@@ -30,5 +30,5 @@ SPATIAL = Kind(
         field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
     ),
     beside=(POINTS,),
-    sweep=("areas", "score_preserve"),
+    sweep=Sweep("areas", "score_preserve"),
 )

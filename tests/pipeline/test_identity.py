@@ -22,13 +22,12 @@ from extremal.pipeline.identity import (
     Change,
     config_settings,
     differences,
-    flatten,
-    nested,
     run_settings,
 )
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.stored_config import stored_config
 from extremal.storage import ConfigMismatch, Run, RunError, manifest
+from extremal.storage.trees import flatten, nested
 from extremal.workers.config import RunConfig
 from extremal.workers.shard.worker import Worker
 

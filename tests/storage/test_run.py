@@ -19,6 +19,7 @@ from helpers import make_run, manifest, plan, rows
 
 import extremal.storage.run
 from extremal.storage import Run, RunError, kinds
+from extremal.storage.calls import commit_times, read_calls, write_calls
 from extremal.storage.compact import compact
 from extremal.storage.files import (
     STALE_TEMP_S,
@@ -33,8 +34,9 @@ from extremal.storage.files import (
     write_bytes,
 )
 from extremal.storage.kinds import PAIR, Kind
-from extremal.storage.manifest import diff, sealed
+from extremal.storage.manifest import sealed
 from extremal.storage.scores import write_scores
+from extremal.storage.trees import diff
 from extremal.storage.verify import sweep, verify
 
 LOCAL = pafs.LocalFileSystem()
@@ -122,6 +124,18 @@ def test_differences_are_told_leaf_by_leaf() -> None:
 
 
 # ---- plan -----------------------------------------------------------------------------------------
+
+
+def test_the_pairs_of_images_are_asked_for_by_name(tmp_path: Path) -> None:
+    run = Run.create(str(tmp_path), manifest(kinds.SPATIAL), plan([0, 0, 1]))
+    assert run.plan_of(["image2", "image0", "none"])["pair"].to_pylist() == [0, 2]
+
+
+def test_only_pairs_have_images(tmp_path: Path) -> None:
+    of_channels = replace(manifest(kinds.INVERSION), unit=kinds.CHANNEL_OF_LAYER.name)
+    run = Run.create(str(tmp_path), of_channels, kinds.CHANNEL_OF_LAYER.plan.empty_table())
+    with pytest.raises(RunError, match="is of channels, which have no images"):
+        run.plan_of(["image0"])
 
 
 def test_the_plan_comes_back_whole_and_by_shard(tmp_path: Path) -> None:
@@ -227,7 +241,7 @@ def test_shards_are_counted_from_the_plan_and_the_listing(tmp_path: Path) -> Non
     run.commit(3, {kinds.CHANNEL: rows(kinds.CHANNEL), kinds.FAILURES: rows(kinds.FAILURES, {"pair": 3})})
     assert run.missing() == [0]
     assert run.with_failures() == [3]
-    assert run.commit_times().keys() == {1, 3}
+    assert commit_times(run).keys() == {1, 3}
     assert run.shard_table(1, kinds.FAILURES).equals(rows(kinds.FAILURES))
     assert run.shard_table(3, kinds.FAILURES)["pair"].to_pylist() == [3]
 
@@ -306,12 +320,12 @@ def test_verify_names_every_shard_that_is_not_whole(tmp_path: Path) -> None:
 
 def test_calls_are_advice(tmp_path: Path) -> None:
     run = make_run(tmp_path, kinds.SPATIAL, {})
-    assert run.calls() == []
-    run.write_calls([{"pairs": 1}, {"pairs": 2}])
-    assert run.calls() == [{"pairs": 1}, {"pairs": 2}]
+    assert read_calls(run) == []
+    write_calls(run, [{"pairs": 1}, {"pairs": 2}])
+    assert read_calls(run) == [{"pairs": 1}, {"pairs": 2}]
     for text in ("[", "[]", '{"calls": 5}', '{"calls": {"a": 1}}', '{"calls": ["x"]}'):
         (tmp_path / "summary.json").write_text(text)
-        assert run.calls() == []
+        assert read_calls(run) == []
 
 
 # ---- compaction -----------------------------------------------------------------------------------

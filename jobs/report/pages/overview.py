@@ -17,6 +17,7 @@ from extremal.jobs.report.pair_records import PairRecords, class_label
 from extremal.jobs.report.text_tables import plain_table, text_table
 from extremal.pipeline.datasets.pairs import storable
 from extremal.storage import Run
+from extremal.storage.calls import read_calls
 from extremal.storage.kinds import FAILURES
 
 SHOWN_FAILURES = 1000
@@ -116,7 +117,7 @@ def _facts(records: PairRecords) -> Labelled:
 
 
 def _hardware(run: Run) -> str:
-    workers = {place: count for call in run.calls() for place, count in _workers(call).items()}
+    workers = {place: count for call in read_calls(run) for place, count in _workers(call).items()}
     return ", ".join(f"{count} x {place}" for place, count in workers.items()) or "unknown"
 
 
@@ -157,7 +158,7 @@ def _tables(records: PairRecords) -> list[Table]:
         for i, shown in enumerate(of_run.shown):
             name = f"scores-{joined.number}-{i}"
             tables.append(text_table(name, shown.title, shown.table, shown.columns, where))
-        calls = [{name: call.get(name) for name in _CALL} for call in joined.run.calls()]
+        calls = [{name: call.get(name) for name in _CALL} for call in read_calls(joined.run)]
         if calls:
             note = f"{where} What each call of the driver did, oldest first.".strip()
             tables.append(plain_table(f"calls-{joined.number}", "Calls", note, _CALL, calls))

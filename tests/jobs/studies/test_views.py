@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from extremal.jobs.studies import STUDIES
-from extremal.storage.kinds import KINDS, PAIR
+from extremal.pipeline.studies import STUDIES as CONDUCTED
+from extremal.storage.kinds import KINDS, PAIR, UNITS
+from extremal.workers.shard.units import READERS
+from extremal.workers.study_cards import STUDIES as COMPUTED
 
 
-def test_every_study_that_has_results_has_a_view() -> None:
-    assert STUDIES.keys() == KINDS.keys()
+def test_every_wing_knows_the_same_studies() -> None:
+    assert KINDS.keys() == COMPUTED.keys() == CONDUCTED.keys() == STUDIES.keys()
+
+
+def test_every_unit_of_a_plan_can_be_read() -> None:
+    assert READERS.keys() == UNITS.keys()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -21,8 +28,10 @@ def test_a_view_reads_columns_of_its_study(name: str) -> None:
     view, there = STUDIES[name], set(KINDS[name].schema(PAIR).names)
     assert {*view.columns} <= there
     assert {*view.map_columns} <= there
-    if view.sweep:
-        assert {view.sweep.sizes, view.sweep.scores} <= {*view.columns}
+    sweep = KINDS[name].sweep
+    assert (view.sweep_label is None) == (sweep is None)
+    if sweep:
+        assert {*sweep} <= {*view.columns}
         assert {"score_full", "score_perturbed", "a_star"} <= {*view.columns}
     if view.pair_pictures:
         assert {view.pair_pictures.whole, view.pair_pictures.masked} <= there - {*view.columns}

@@ -13,17 +13,17 @@ import pytest
 from helpers import plan, rows
 from typer.testing import CliRunner
 
-import extremal.pipeline.aggregates.comparison
+import extremal.pipeline.aggregates.published
 from extremal.jobs.cli.app import app
 from extremal.jobs.tables.formats import notes, render
 from extremal.pipeline.aggregates.comparison import (
     TITLES,
     compare,
     make_columns,
-    published_numbers,
     run_notes,
 )
 from extremal.pipeline.aggregates.pointing import Rule, pointing, pointing_summary
+from extremal.pipeline.aggregates.published import published_numbers
 from extremal.storage import Run, RunError, kinds
 from extremal.storage.manifest import Data, Manifest, Model
 from extremal.workers.networks.pointing_game import PREPROCESS
@@ -213,7 +213,7 @@ def test_published_values_stand_only_where_the_setting_is_the_same(
 ) -> None:
     run = make(tmp_path / "part", ["rise", "occlusion"])
     assert cell(compare(make_columns([run])), "rise")["published"] is None  # 40 of 4952 images
-    monkeypatch.setitem(extremal.pipeline.aggregates.comparison._WHOLE, "voc", 40)
+    monkeypatch.setitem(extremal.pipeline.aggregates.published._WHOLE, "voc", 40)
     table = compare(make_columns([run]))
     assert cell(table, "rise")["published"] == pytest.approx(0.869)
     assert cell(table, "rise", "difficult")["published"] == pytest.approx(0.751)

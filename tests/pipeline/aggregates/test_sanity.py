@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import extremal.jobs.several
 from extremal.jobs.cli.app import app
 from extremal.jobs.drawing import similarity_curves
-from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Rung, sanity_table, similarities, spearman
+from extremal.pipeline.aggregates.sanity import ORIGINAL, SANITY, Depth, sanity_table, similarities, spearman
 from extremal.pipeline.config import build_config
 from extremal.pipeline.datasets.shapes import make_shapes
 from extremal.pipeline.driving.driver import Pool
@@ -377,7 +377,7 @@ def test_similarities_of_runs_made_by_hand(tmp_path: Path) -> None:
     by_hand = sorted([-1.0, 1.0, rho, 1.0])
     assert sorted(v for v in found.plain if not np.isnan(v)) == pytest.approx(by_hand)
     assert found.missing == 3  # another output explained, a pair not there, a shard not there
-    table = sanity_table(original, [Rung(1, "fc", (random,))])
+    table = sanity_table(original, [Depth(1, "fc", (random,))])
     assert table.schema == SANITY
     first, second = table.to_pylist()
     assert (first["depth"], first["layer"], first["n"], first["mean"], first["abs_mean"]) == (
@@ -401,7 +401,7 @@ def test_seeds_are_pooled_and_their_spread_is_told(tmp_path: Path) -> None:
     original = made(tmp_path / ORIGINAL, {0: [saliency(0, up), saliency(1, up)]})
     other = made(tmp_path / "0", {0: [saliency(0, down), saliency(1, down)]}, depth=1)
     same = made(tmp_path / "1", {0: [saliency(0, up), saliency(1, [[1, 1], [1, 1]])]}, depth=1, seed=1)
-    row = sanity_table(original, [Rung(1, "fc", (other, same))]).to_pylist()[1]
+    row = sanity_table(original, [Depth(1, "fc", (other, same))]).to_pylist()[1]
     assert (row["seeds"], row["n"], row["constant"]) == (2, 3, 1)
     assert row["mean"] == pytest.approx(-1 / 3)
     assert row["seed_sd"] == pytest.approx(2**0.5)  # means of -1 and 1
@@ -410,7 +410,7 @@ def test_seeds_are_pooled_and_their_spread_is_told(tmp_path: Path) -> None:
 def test_a_depth_without_any_correlation_has_no_mean(tmp_path: Path) -> None:
     original = made(tmp_path / ORIGINAL, {0: [saliency(0, [[1, 2]])]})
     flat = made(tmp_path / "0", {0: [saliency(0, [[0, 0]])]}, depth=1)
-    row = sanity_table(original, [Rung(1, "fc", (flat,))]).to_pylist()[1]
+    row = sanity_table(original, [Depth(1, "fc", (flat,))]).to_pylist()[1]
     assert (row["n"], row["constant"], row["mean"], row["q25"], row["seed_sd"]) == (0, 1, None, None, None)
     picture = similarity_curves([row | {"depth": 0, "layer": ORIGINAL, "mean": 1.0, "abs_mean": 1.0}, row])
     assert picture.startswith(b"\x89PNG")

@@ -34,6 +34,7 @@ from extremal.pipeline.errors import DriverError
 from extremal.pipeline.prepare import prepare, worker_spec
 from extremal.pipeline.progress import ProgressReport
 from extremal.storage import ConfigMismatch, Run, kinds
+from extremal.storage.calls import read_calls
 from extremal.storage.verify import verify
 from extremal.workers.config import DatasetConfig
 
@@ -150,7 +151,7 @@ def test_killed_driver_resumes_without_loss_or_duplicates(command: list[str], tm
     assert_whole(run)
     after = hashes(run)
     assert {name: after[name] for name in before} == before
-    calls = run.calls()
+    calls = read_calls(run)
     assert calls[-1]["missing"] == 0
     done_before = sum(run.shard_sizes()[int(Path(name).stem[6:])] for name in before if "points" in name)
     assert 0 < calls[-1]["pairs"] <= PAIRS - done_before

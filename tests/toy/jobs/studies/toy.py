@@ -3,6 +3,7 @@
 from extremal.jobs.studies.view import StudyView, labelled
 
 TOY = StudyView(
+    name="toy",
     columns=("brightness", "seconds"),
     numbers=lambda row: labelled(row, {"brightness": "mean brightness"}, "toy: "),
 )

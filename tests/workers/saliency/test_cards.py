@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 
 import pytest
 
-from extremal.pipeline.config import RunConfig, build_config
+from extremal.pipeline.config import RunConfig, build_config, stored_tree
 from extremal.pipeline.errors import ConfigError
 from extremal.workers.extremal.settings import SpatialConfig
 from extremal.workers.saliency import METHODS, Method

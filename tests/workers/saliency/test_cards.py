@@ -7,9 +7,9 @@ from dataclasses import asdict, fields, is_dataclass, replace
 
 import pytest
 
-from extremal.pipeline.config import RunConfig, build_config
+from extremal.pipeline.config import RunConfig, build_config, stored_tree
 from extremal.pipeline.errors import ConfigError
-from extremal.workers.config import SpatialConfig
+from extremal.workers.extremal.settings import SpatialConfig
 from extremal.workers.saliency import METHODS, Method
 from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.methods import CARDS
@@ -52,7 +52,7 @@ def test_sections_are_validated_and_only_those_that_are_read_are_of_the_identity
     config = build_config(tree)
     assert config.saliency.occlusion == OcclusionConfig(20)
     assert config.sections() == {"saliency", "spatial"}
-    identity = config.identity()
+    identity = stored_tree(config)
     assert "rise" not in identity["saliency"]
     assert identity["saliency"]["occlusion"] == {"window": 20, "stride": 16}
     with pytest.raises(ConfigError, match=r"saliency\.rise\.mask: "):

@@ -311,7 +311,7 @@ def test_gradients_work_where_gradients_are_off() -> None:
 
 def check(network: Network, *names: str, **layers: str) -> None:
     config = SaliencyConfig(methods=names, layers=Layers(**layers))
-    check_methods(network, config, SpatialConfig(), ChannelConfig())
+    check_methods(network, config, (SpatialConfig(), ChannelConfig()))
 
 
 def test_transformers_and_gelus_are_refused() -> None:

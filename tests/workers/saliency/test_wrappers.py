@@ -7,8 +7,11 @@ import torch
 from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 
+from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
+from extremal.workers.inversion.settings import InversionConfig
 from extremal.workers.networks.network import Network
-from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method, attribute
+from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method, attribute, check_methods
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.gradients import ReluRules, grad_cam
 from extremal.workers.saliency.recorded_pass import Recording, Trace, read
 from extremal.workers.saliency.settings import Layers
@@ -129,6 +132,35 @@ def test_a_method_reads_several_layers_in_one_pass() -> None:
     }
     pooled = nn.functional.adaptive_avg_pool2d(of_layer["first"], maps.shape[-2:])
     torch.testing.assert_close(maps, of_layer["second"] + pooled)
+
+
+def steps(batch: Batch) -> Maps:
+    """Maps that say what a section of the run holds."""
+    value = float(batch.settings(InversionConfig).steps)
+    return Maps(torch.full((len(batch.targets), 2, 2), value))
+
+
+STEPS = Method(steps, check=steps)
+
+
+def test_a_card_may_read_the_section_of_any_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card("steps", "Steps", "this test", f"{__name__}:STEPS", reads="inversion")
+    monkeypatch.setitem(METHODS, "steps", card)
+    settings = SaliencyConfig(methods=("steps",))
+    config = RunConfig(
+        DatasetConfig("folder"),
+        NetworkConfig("net"),
+        method="saliency",
+        saliency=settings,
+        inversion=InversionConfig(steps=7),
+    )
+    sections = config.read_sections()
+    assert sections == (InversionConfig(steps=7), settings)
+    check_methods(net(0), settings, sections)
+    maps = attribute(replace(batch(), sections=sections), ["steps"])["steps"].maps
+    assert maps.unique().tolist() == [7]
+    with pytest.raises(KeyError, match=r"InversionConfig, which Batch\.sections does not hold"):
+        attribute(batch(), ["steps"])
 
 
 def test_layers_of_a_role_may_be_several() -> None:

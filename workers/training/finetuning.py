@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from extremal.storage.folder import open_root
-from extremal.workers.errors import NetworkError
+from extremal.workers.errors import NetworkError, TrainingError
 from extremal.workers.images import MAX_INPUT
 from extremal.workers.networks.classifier import Head, find_head, fold_input, rectified, replace_head
 from extremal.workers.networks.network import Network, pool_logits
@@ -30,7 +30,7 @@ from extremal.workers.training.batches import (
     seed_of,
     shuffled,
 )
-from extremal.workers.training.training import Counter, Data, TrainingError, TrainingMethod
+from extremal.workers.training.training import Counter, Data, TrainingMethod
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4

@@ -42,7 +42,7 @@ class ChannelResult:
         score_full, score_perturbed: (B,) logit with all channels, and with none.
         areas: (B,A) sums of the masks: the counts reached.
         area_term, binarity, energy: (B,A).
-        energy_steps: iterations of the trace. energy_trace: (B,A,T), NaN after an early end.
+        energy_steps: iterations of the trace. energy_trace: (B,A,T).
         steps: (B,A) int64, iterations that each mask took.
         a_star: (B,) smallest count whose binary mask reaches tau of the full score; the count of all
             channels always does.

@@ -45,7 +45,8 @@ class SpatialResult:
         score_full, score_perturbed: (B,) logit of the image, and of the fully perturbed image.
         areas: (B,A) mean of the masks: the areas reached.
         area_term, binarity, energy: (B,A) distance to the ideal mask, mean of min(m,1-m), objective.
-        energy_steps: iterations of the trace. energy_trace: (B,A,T), NaN after an early end.
+        energy_steps: iterations of the trace. energy_trace: (B,A,T), NaN where a warm start spared an
+            iteration.
         steps: (B,A) int64, iterations that each mask took.
         a_star: (B,) smallest area whose score reaches tau of the full score, NaN if none does; on the CPU.
         search_steps: (B,) int64, iterations spent on areas beyond the list, in search of a_star.

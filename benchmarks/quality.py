@@ -265,7 +265,7 @@ def measure(
         padded = family.draw(params.to(image))
         masks = family.crop(padded)
         binary = (masks >= 0.5).to(masks)
-        # As in workers/extremal/spatial.py: the wanted area counts the margin.
+        # As in workers/extremal/spatial_objective.py: the wanted area counts the margin.
         pixels = padded[0].numel()
         kept = tuple(ones_of_area(area, pixels) for area in config.areas)
         both = torch.cat([masks, binary])

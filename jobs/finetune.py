@@ -28,9 +28,9 @@ from extremal.pipeline.training.labelled import labelled_data
 from extremal.pipeline.training.loop import Assignment
 from extremal.pipeline.training.messages import Begun, Counted, Measured
 from extremal.pipeline.training.task import Record, Task, device
+from extremal.workers.errors import TrainingError
 from extremal.workers.networks.network import load_network
 from extremal.workers.training.registry import TRAININGS
-from extremal.workers.training.training import TrainingError
 
 log = logging.getLogger(__name__)
 

@@ -146,3 +146,7 @@ class RunConfig:
     def sections(self) -> frozenset[str]:
         """The studies' sections of settings that the run reads."""
         return frozenset({self.method}) | self.study.reads(self.own)
+
+    def read_sections(self) -> tuple[Any, ...]:
+        """The settings of those sections, in the order of their names."""
+        return tuple(getattr(self, name) for name in sorted(self.sections()))

@@ -15,5 +15,9 @@ class LayerError(UserError):
     """A layer at which the network cannot be cut; the message names layers that exist or the reason."""
 
 
+class TrainingError(UserError):
+    """Training cannot go on; the message says why and the way out."""
+
+
 class DeviceError(UserError):
     """A device that is none, or that this machine does not have."""

@@ -10,7 +10,6 @@ from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.studies.channel import check_counts
 from extremal.pipeline.studies.study import Study
 from extremal.workers.config import RunConfig
-from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.methods import METHODS
 from extremal.workers.study_cards import STUDIES
@@ -53,7 +52,7 @@ def _checked(config: RunConfig, network: "Network") -> RunConfig:
 
     settings = config.settings(SaliencyConfig)
     check_names(settings.methods)
-    check_methods(network, settings, config.settings(SpatialConfig), config.settings(ChannelConfig))
+    check_methods(network, settings, config.read_sections())
     if "channel" in config.sections():
         check_counts(config, network)
     return config.with_settings(replace(settings, layers=layers_of(network, settings.layers)))

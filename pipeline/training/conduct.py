@@ -42,7 +42,7 @@ def conduct(assignment: Assignment) -> Generator[Message, None, None]:
     Close it to stop the training. Ray is started where none runs.
 
     Raises:
-        TrainingError, NetworkError, ConfigError, OutOfMemoryError, OSError: as the worker raised it.
+        UserError, OutOfMemoryError, OSError: as the worker raised it.
         DriverError: the worker was lost again and again, or Ray cannot be started.
     """
     for name, value in SETTINGS.items():

@@ -19,13 +19,13 @@ from ray.util.queue import Queue
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.training.messages import Begun, Counted, Ended, Measured
 from extremal.pipeline.training.task import CHECKPOINT, RUN, START, WEIGHTS, Record, Task, kept
-from extremal.workers.errors import NetworkError
+from extremal.storage.errors import UserError
 from extremal.workers.networks.network import load_network
 from extremal.workers.training.registry import TRAININGS
-from extremal.workers.training.training import Data, Training, TrainingError
+from extremal.workers.training.training import Data, Training
 
 COUNT_EVERY_S = 0.2
-MEANT_FOR_PEOPLE = (TrainingError, NetworkError, ConfigError, OSError, torch.OutOfMemoryError)
+MEANT_FOR_PEOPLE = (UserError, OSError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def train(assignment: Assignment, messages: Queue) -> None:
     """The epochs that are missing, told of in messages.
 
     Raises:
-        TrainingError, NetworkError, ConfigError, OutOfMemoryError, OSError: with the fix.
+        UserError, OutOfMemoryError, OSError: with the fix.
         RayError: nobody takes the messages any more.
     """
     torch.set_num_threads(assignment.cores)  # Ray set them to the number of CPUs that it was asked for

@@ -20,6 +20,6 @@ INVERSION = Kind(
         field("cosine_between", pa.float32(), "cosine of the two pictures' activations", nullable=True),
         field("energy", FLOATS, "(K) sum of squares of each channel's activations on the picture"),
         field("energy_masked", FLOATS, "(K) the same of the masked; empty for a channel"),
-        field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
+        field("seconds", pa.float32(), "wall time of the unit's batch over its units"),
     ),
 )

@@ -56,7 +56,7 @@ class Unit:
 
 SCHEDULE: Fields = (
     field("shard", pa.int32(), "slice of the plan: the unit of scheduling, commit and resume"),
-    field("batch", pa.int32(), "pairs whose masks form one queue; a shard is whole batches"),
+    field("batch", pa.int32(), "units that are computed together; a shard is whole batches"),
 )
 
 

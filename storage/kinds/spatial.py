@@ -22,12 +22,14 @@ SPATIAL = Kind(
         field("binarity", FLOATS, "(A) mean of min(m,1-m): 0 for a binary mask"),
         field("energy", FLOATS, "(A) final objective: reward - lambda * area term"),
         field("energy_steps", INTS, "(T) iterations at which energy_trace was taken"),
-        field("energy_trace", FLOATS, "(A,T) objective along the optimization, NaN where not evaluated"),
+        field(
+            "energy_trace", FLOATS, "(A,T) objective along the optimization, NaN if spared by a warm start"
+        ),
         field(
             "a_star", pa.float32(), "smallest area whose score reaches tau of the full score", nullable=True
         ),
         field("search_steps", pa.int32(), "iterations spent on areas beyond the list in search of a_star"),
-        field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
+        field("seconds", pa.float32(), "wall time of the unit's batch over its units"),
     ),
     beside=(POINTS,),
     sweep=Sweep("areas", "score_preserve"),

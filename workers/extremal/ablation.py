@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from extremal.workers.extremal.channel import ChannelObjective
+from extremal.workers.extremal.channel_objective import ChannelObjective
 from extremal.workers.networks.cut import Split
 
 PASSES = 64  # activations in the tail at once; without gradients they are small

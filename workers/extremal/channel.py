@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict, Unpack
 
 from extremal.workers.extremal.a_star import first_reaching
-from extremal.workers.extremal.area import RankedArea
+from extremal.workers.extremal.arguments import check_keywords, check_pairs
+from extremal.workers.extremal.channel_objective import ChannelObjective
 from extremal.workers.extremal.engine import maximize
-from extremal.workers.extremal.problems import Problem, Rows, alone, tabulate, trace_steps
+from extremal.workers.extremal.problems import Problem, alone, tabulate, trace_steps
 from extremal.workers.extremal.settings import ChannelConfig, default_counts, with_steps
-from extremal.workers.extremal.spatial import check_pairs, pick
-from extremal.workers.networks.cut import Activation, Split, split_network
+from extremal.workers.networks.cut import Split, split_network
 from extremal.workers.networks.network import Network, frozen
 
 
@@ -42,7 +42,7 @@ class ChannelResult:
         score_full, score_perturbed: (B,) logit with all channels, and with none.
         areas: (B,A) sums of the masks: the counts reached.
         area_term, binarity, energy: (B,A).
-        energy_steps: iterations of the trace. energy_trace: (B,A,T), NaN after an early end.
+        energy_steps: iterations of the trace. energy_trace: (B,A,T).
         steps: (B,A) int64, iterations that each mask took.
         a_star: (B,) smallest count whose binary mask reaches tau of the full score; the count of all
             channels always does.
@@ -114,6 +114,7 @@ def channel_attribution(
 
     Raises:
         LayerError: the network has no such layer, or cannot be split there.
+        TypeError: it takes no keyword argument of that name.
         ValueError: shapes do not fit, or a number is out of range.
 
     Example:
@@ -132,6 +133,7 @@ def channel_attribution(
         >>> float(result.a_star)
         1.0
     """
+    check_keywords(channel_attribution, computing, ChannelComputing)
     config = config or ChannelConfig()
     if layer is not None:
         config = replace(config, layer=layer)
@@ -161,50 +163,6 @@ def _attribute(
             activation = split.head(images.to(net.device, copy=True))
         objective = ChannelObjective(split, activation, index.to(net.device), targets.to(net.device))
         return _run(objective, config, slots)
-
-
-class ChannelObjective:
-    """Scores of channel masks on the activations of B pairs; an `Objective`. The head has run already."""
-
-    def __init__(self, split: Split, activation: Activation, image: Tensor, targets: Tensor) -> None:
-        """image: (B,) the activation of each pair."""
-        self.split, self.activation = split, activation
-        self.image, self.targets = image, targets
-        value = activation.value
-        self.dim = split.channel_dim(value)
-        self.channels = value.shape[self.dim]
-
-        self.area = RankedArea(int)
-
-    def start(self, problem: Problem) -> Tensor:
-        return self.everything()
-
-    def everything(self) -> Tensor:
-        """(K) the mask that keeps all channels."""
-        # Masks and their optimization stay float32 whatever the network's precision.
-        return self.activation.value.new_ones(self.channels, dtype=torch.float32)
-
-    def project(self, params: Tensor, rows: Rows) -> None:
-        params.clamp_(0, 1)
-
-    def logits(self, masks: Tensor, items: Tensor) -> Tensor:
-        """(N,K) masks of the pairs `items` (N,) -> (N,C) logits."""
-        images, value = self.image[items], self.activation.value
-        shape = [len(masks)] + [1] * (value.ndim - 1)
-        shape[self.dim] = self.channels
-        masked = value[images] * masks.view(shape).to(value.dtype)
-        return self.split.tail(masked, self.activation, images)
-
-    def score(self, masks: Tensor, items: Tensor) -> Tensor:
-        """(N,K) masks of the pairs `items` (N,) -> (N,) logits of their targets."""
-        return pick(self.logits(masks, items), self.targets[items])
-
-    def evaluate(self, params: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        return self.score(params, rows.items), self.area(params, rows)
-
-    def finish(self, params: Tensor, rows: Rows) -> dict[str, Tensor]:
-        counts = torch.tensor(self.area.ones(rows), device=params.device)
-        return {"scores_binary": self.score(keep_largest(params, counts), rows.items)}
 
 
 def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) -> ChannelResult:
@@ -247,12 +205,6 @@ def _run(objective: ChannelObjective, config: ChannelConfig, slots: int | None) 
         slots=slots,
         config=config,
     )
-
-
-def keep_largest(masks: Tensor, counts: Tensor) -> Tensor:
-    """(N,K) -> binary masks that keep the counts[i] largest channels, the lowest index first in a tie."""
-    rank = masks.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    return (rank < counts[:, None]).to(masks.dtype)
 
 
 def _largest(value: Tensor, dim: int) -> Tensor:

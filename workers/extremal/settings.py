@@ -1,8 +1,8 @@
-"""Every number of the two optimizations, typed; a run stores them whole. Needs no torch.
+"""Every number of the two optimizations, typed; a run stores those that differ from the defaults.
 
-Presets: `fast` was found by experiment (docs/benchmarks.md), `torchray` follows the reference
-implementation, `paper` the text. Where the paper is silent
-(its gaps G1-G4, G10) the comment beside the number says what was chosen and why.
+Needs no torch. Presets: `fast` was found by experiment (docs/benchmarks.md), `torchray` follows the
+reference implementation, `paper` the text. Where the paper is silent (its gaps G1-G4, G10) the comment
+beside the number says what was chosen and why.
 """
 
 from dataclasses import dataclass, replace

@@ -234,3 +234,8 @@ def _from_function(name: str, weights: str | Path | None) -> Known:
     ):
         raise NetworkError(f"{name}: its `classes` must be a list of names, one per output")
     return Known(module, preprocess, None if classes is None else tuple(classes))
+
+
+def pick(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,C) logits and (N,) classes -> (N,) scores."""
+    return logits.gather(1, targets[:, None])[:, 0]

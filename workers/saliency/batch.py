@@ -72,9 +72,15 @@ class Batch:
         return self.images[list(self.image)]
 
     def settings(self, of: type[S]) -> S:
-        """The run's settings of a type: a section of its own, or that of a method; else the defaults."""
-        sections = (*self.sections, *vars(self.config).values())
-        return next((section for section in sections if isinstance(section, of)), of())
+        """The run's settings of a type: a section of its own, or that of a method.
+
+        Raises:
+            KeyError: neither `sections` nor `config` holds such settings.
+        """
+        for section in (*self.sections, *vars(self.config).values()):
+            if isinstance(section, of):
+                return section
+        raise KeyError(f"a method reads {of.__name__}, which Batch.sections does not hold")
 
     def seen_by(self, network: Network, layers: Layers) -> "Batch":
         """The same pairs before another network, read at its layers; what is shared stays shared."""

@@ -3,7 +3,6 @@
 import torch
 
 from extremal.workers.errors import LayerError
-from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
 from extremal.workers.networks.network import Network
 from extremal.workers.saliency.batch import Batch
 from extremal.workers.saliency.config import SaliencyConfig
@@ -11,15 +10,16 @@ from extremal.workers.saliency.layers import layers_of
 from extremal.workers.saliency.methods import METHODS, Card
 
 
-def check_methods(
-    network: Network, config: SaliencyConfig, spatial: SpatialConfig, channel: ChannelConfig
-) -> None:
+def check_methods(network: Network, config: SaliencyConfig, sections: tuple[object, ...]) -> None:
     """Refuse a network on which one of the methods cannot work; costs a few passes of one image.
+
+    Args:
+        sections: settings of the run's sections that the methods read, as in `Batch`.
 
     Raises:
         LayerError: it names the method, the reason and what to do.
     """
-    batch = _trial(network, config, (spatial, channel))
+    batch = _trial(network, config, sections)
     for name in config.methods:
         try:
             _check(METHODS[name], batch)

@@ -241,26 +241,26 @@ def contrastive(trace: Trace, contrast: str, layer: str) -> Tensor:
 
 
 def _rules(batch: Batch) -> Excitation:
-    (classifier,) = batch.layers.names("classifier") or (None,)
-    if classifier is None:
+    if batch.layers.classifier is None:
         return Excitation(None)
-    return Excitation(getattr(batch.network.dense.get_submodule(classifier), "weight", None))
+    classifier = batch.network.dense.get_submodule(batch.layers.single("classifier"))
+    return Excitation(getattr(classifier, "weight", None))
 
 
 RECORDING = Recording(lambda layers: layers.names("excitation", "contrast"), _rules)
 
 
 def _mwp(batch: Batch) -> Maps:
-    return read(batch, RECORDING, lambda trace: marginal(trace, str(batch.layers.excitation)))
+    return read(batch, RECORDING, lambda trace: marginal(trace, batch.layers.single("excitation")))
 
 
 def _cmwp(batch: Batch) -> Maps:
-    contrast, layer = str(batch.layers.contrast), str(batch.layers.excitation)
+    contrast, layer = batch.layers.single("contrast"), batch.layers.single("excitation")
     return read(batch, RECORDING, lambda trace: contrastive(trace, contrast, layer))
 
 
 def _check_mwp(batch: Batch) -> None:
-    trace, layer = trial(batch, RECORDING), str(batch.layers.excitation)
+    trace, layer = trial(batch, RECORDING), batch.layers.single("excitation")
     if trace.rules.calls == 0:
         raise LayerError("it shares a signal among the inputs of convolutions, and the network calls none")
     check_map(trace, "excitation", layer)
@@ -272,14 +272,14 @@ def _check_mwp(batch: Batch) -> None:
 
 def _check_cmwp(batch: Batch) -> None:
     _check_mwp(batch)
-    trace, contrast = trial(batch, RECORDING), str(batch.layers.contrast)
+    trace, contrast = trial(batch, RECORDING), batch.layers.single("contrast")
     if torch.equal(trace.back(contrast, "excitation"), trace.back(contrast, "contrast")):
         raise LayerError(
             f"the weights of {batch.layers.classifier!r} do not matter at layer {contrast!r}; name the "
             'classifier and a layer below it: [saliency.layers] classifier = "...", contrast = "..." in '
             "the TOML"
         )
-    contrastive(trace, contrast, str(batch.layers.excitation))
+    contrastive(trace, contrast, batch.layers.single("excitation"))
 
 
 MWP = Method(_mwp, recorded=True, check=_check_mwp)

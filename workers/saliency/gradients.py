@@ -172,13 +172,13 @@ def _input_method(rule: str) -> Method:
 
 def _layer_method(maps: Callable[[Tensor, Tensor], Tensor]) -> Method:
     def compute(batch: Batch) -> Maps:
-        layer = str(batch.layers.cam)
+        layer = batch.layers.single("cam")
         return read(batch, RECORDING, lambda t: maps(t.at(layer), t.back(layer, "plain")))
 
     def check(batch: Batch) -> None:
         trace = trial(batch, RECORDING)
-        check_map(trace, "cam", str(batch.layers.cam))
-        trace.back(str(batch.layers.cam), "plain")
+        check_map(trace, "cam", batch.layers.single("cam"))
+        trace.back(batch.layers.single("cam"), "plain")
 
     return Method(compute, recorded=True, check=check)
 

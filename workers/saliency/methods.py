@@ -28,7 +28,7 @@ class Card:
         layers: names of the roles in `Layers` that it reads.
         smoothing: blur of its map, drawn on the original image, before the maximum is taken (items 12 to
             17); by default, where settings decide it (`Maps.smoothing`).
-        reads: the run's own section that it reads, `spatial` or `channel`.
+        reads: the section of another study that it reads, such as `spatial`; see `Batch.settings`.
     """
 
     name: str

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from extremal.workers.extremal.spatial import pick
+from extremal.workers.networks.network import pick
 from extremal.workers.saliency.batch import Batch, Maps, Method
 from extremal.workers.saliency.masked_scores import masked_scores
 from extremal.workers.saliency.settings import OcclusionConfig

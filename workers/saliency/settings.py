@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from extremal.workers.errors import LayerError
+
+Role = str | tuple[str, ...] | None
+
 
 @dataclass(frozen=True)
 class RiseConfig:
@@ -42,6 +46,8 @@ class OcclusionConfig:
 class Layers:
     """Where the methods read a network: dotted names of layers.
 
+    A role may hold several names where a method reads several layers; a single one stands by itself.
+
     Attributes:
         cam: the last layer with space: Grad-CAM, linear approximation, NormGrad.
         excitation: where excitation backpropagation is read (MWP, cMWP).
@@ -49,16 +55,34 @@ class Layers:
         classifier: the layer whose weights change sign for the contrast.
     """
 
-    cam: str | None = None
-    excitation: str | None = None
-    contrast: str | None = None
-    classifier: str | None = None
+    cam: Role = None
+    excitation: Role = None
+    contrast: Role = None
+    classifier: Role = None
+
+    def __post_init__(self) -> None:
+        for role, names in vars(self).items():
+            if names == ():
+                raise ValueError(f"{role} must name a layer; leave it out for the table's")
+            if isinstance(names, tuple) and len(names) == 1:  # the same run, however it is written
+                object.__setattr__(self, role, names[0])
 
     def names(self, *roles: str) -> tuple[str, ...]:
-        """The layers of some roles, of all without any; those of roles that have none are left out.
-
-        A role may hold several names (a tuple) where a method reads several layers.
-        """
+        """The layers of some roles, of all without any; those of roles that have none are left out."""
         values = [getattr(self, role) for role in roles] if roles else list(vars(self).values())
         several = [value if isinstance(value, tuple) else (value,) for value in values]
         return tuple(name for names in several for name in names if name is not None)
+
+    def single(self, role: str) -> str:
+        """The layer of a role, for a method that reads one.
+
+        Raises:
+            LayerError: the role has none, or several.
+        """
+        names = self.names(role)
+        if len(names) != 1:
+            several = f"not several ({', '.join(names)})" if names else "and none is named"
+            raise LayerError(
+                f'it reads one layer as {role}, {several}: [saliency.layers] {role} = "..." in the TOML'
+            )
+        return names[0]

@@ -3,22 +3,14 @@
 import math
 
 from extremal.storage import Run
-from extremal.storage.kinds import POINTS
 from extremal.workers.config import RunConfig
 from extremal.workers.extremal.channel import ChannelResult, channel_attribution
 from extremal.workers.extremal.settings import ChannelConfig
 from extremal.workers.networks.cut import split_network
 from extremal.workers.networks.network import Network
 from extremal.workers.pointing.smooth import UNSMOOTHED
-from extremal.workers.shard.rows import Item, Row, flat_rows, is_finite
-from extremal.workers.studies.computation import (
-    FittedSlots,
-    Outcome,
-    explained,
-    map_points,
-    not_finite,
-    pair_batch,
-)
+from extremal.workers.shard.rows import Item, Row, flat_rows
+from extremal.workers.studies.computation import FittedSlots, Outcome, explained, pair_batch, pointed
 
 
 class Channel:
@@ -46,14 +38,7 @@ class Channel:
             image=batch.image,
         )
         fitted["channel"] = result.slots
-        points = map_points(items, "channel", result.saliency.float().cpu(), UNSMOOTHED)
-        mapped = result.saliency.flatten(1).isfinite().all(1).tolist()
-        outcomes = [
-            Outcome(
-                [row], {POINTS: point}, None if is_finite(row) and ok else not_finite("a score or the map")
-            )
-            for row, point, ok in zip(_rows(result), points, mapped, strict=True)
-        ]
+        outcomes = pointed(items, "channel", _rows(result), result.saliency, UNSMOOTHED)
         return explained(self._network, batch, outcomes)
 
 

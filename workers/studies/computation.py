@@ -11,7 +11,7 @@ from extremal.storage import Run
 from extremal.storage.kinds import POINTS, Kind
 from extremal.workers.networks.network import Network
 from extremal.workers.pointing.smooth import Smooth
-from extremal.workers.shard.rows import Item, Row, point_row, saliency_point
+from extremal.workers.shard.rows import Item, Row, is_finite, point_row, saliency_point
 
 if TYPE_CHECKING:  # which knows the cards of the studies, and those their settings
     from extremal.workers.config import RunConfig
@@ -120,6 +120,18 @@ def map_points(items: Sequence[Item], method: str, maps: Tensor, smooth: Smooth)
     if maps[0].numel() <= 1:
         return [[] for _ in items]
     return [[saliency_point(item, method, one, smooth)] for item, one in zip(items, maps, strict=True)]
+
+
+def pointed(
+    items: Sequence[Item], method: str, rows: Sequence[Row], maps: Tensor, smooth: Smooth
+) -> list[Outcome]:
+    """Of each pair its row, with the point of its map (B,h,w); an error where a number is none."""
+    points = map_points(items, method, maps.float().cpu(), smooth)
+    mapped = maps.flatten(1).isfinite().all(1).tolist()
+    return [
+        Outcome([row], {POINTS: point}, None if is_finite(row) and ok else not_finite("a score or the map"))
+        for row, point, ok in zip(rows, points, mapped, strict=True)
+    ]
 
 
 def not_finite(name: str) -> FloatingPointError:

@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.storage import Run
 from extremal.storage.kinds import POINTS
 from extremal.workers.config import RunConfig
-from extremal.workers.extremal.settings import ChannelConfig, SpatialConfig
+from extremal.workers.extremal.settings import ChannelConfig
 from extremal.workers.networks.cut import split_network
 from extremal.workers.networks.network import Network
 from extremal.workers.saliency.batch import Batch, Maps
@@ -38,10 +38,9 @@ class Saliency:
         self._network, self._settings = network, config.settings(SaliencyConfig)
         self._seed, self._wanted, self._fitted = config.seed, config.slots, FittedSlots()
         self._layers = layers_of(network, self._settings.layers)
-        channel = config.settings(ChannelConfig)
-        self._sections = (config.settings(SpatialConfig), channel)
-        reads = config.sections()
-        self._split = split_network(network, channel.layer) if "channel" in reads else None
+        self._sections = config.read_sections()
+        layer = config.settings(ChannelConfig).layer
+        self._split = split_network(network, layer) if "channel" in config.sections() else None
 
     @property
     def slots(self) -> int | None:

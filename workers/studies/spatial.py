@@ -3,21 +3,13 @@
 import math
 
 from extremal.storage import Run
-from extremal.storage.kinds import POINTS
 from extremal.workers.config import RunConfig
 from extremal.workers.extremal.settings import SpatialConfig
 from extremal.workers.extremal.spatial import SpatialResult, extremal_perturbation
 from extremal.workers.networks.network import Network
 from extremal.workers.pointing.smooth import Smooth
-from extremal.workers.shard.rows import Item, Row, flat_rows, is_finite
-from extremal.workers.studies.computation import (
-    FittedSlots,
-    Outcome,
-    explained,
-    map_points,
-    not_finite,
-    pair_batch,
-)
+from extremal.workers.shard.rows import Item, Row, flat_rows
+from extremal.workers.studies.computation import FittedSlots, Outcome, explained, pair_batch, pointed
 
 
 class Spatial:
@@ -44,15 +36,8 @@ class Spatial:
             image=batch.image,
         )
         fitted["extremal"] = result.slots
-        maps = result.masks.sum(1)
-        points = map_points(items, "extremal", maps.float().cpu(), Smooth(self._settings.smooth))
-        mapped = maps.flatten(1).isfinite().all(1).tolist()
-        outcomes = [
-            Outcome(
-                [row], {POINTS: point}, None if is_finite(row) and ok else not_finite("a score or the map")
-            )
-            for row, point, ok in zip(_rows(result), points, mapped, strict=True)
-        ]
+        smooth = Smooth(self._settings.smooth)
+        outcomes = pointed(items, "extremal", _rows(result), result.masks.sum(1), smooth)
         return explained(self._network, batch, outcomes)
 
 

@@ -1,21 +1,19 @@
-"""Fine-tuning a network into a classifier of many labels at once: head, loss, optimizer, measurement."""
+"""Fine-tuning a network into a classifier of many labels at once: loss, optimizer, measurement."""
 
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from extremal.storage.folder import open_root
-from extremal.workers.errors import NetworkError
-from extremal.workers.images import MAX_INPUT
-from extremal.workers.networks.classifier import Head, find_head, fold_input, rectified, replace_head
+from extremal.workers.errors import TrainingError
+from extremal.workers.networks.classifier import Head, find_head, rectified
 from extremal.workers.networks.network import Network, pool_logits
 from extremal.workers.training.augmentations import AUGMENTATIONS
 from extremal.workers.training.average_precision import average_precision
@@ -30,7 +28,9 @@ from extremal.workers.training.batches import (
     seed_of,
     shuffled,
 )
-from extremal.workers.training.training import Counter, Data, TrainingError, TrainingMethod
+from extremal.workers.training.settings import DTYPES, FinetuneConfig
+from extremal.workers.training.start import portable, try_whole_image, with_new_head
+from extremal.workers.training.training import Counter, Data, TrainingMethod
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
@@ -39,59 +39,6 @@ WARM_UP = 0.05  # of all steps, from a head of random numbers
 # Logit that stands for a probability of a half where a ReLU follows the head: with 0, absent classes push
 # their channel below zero for good, where no gradient brings it back.
 MIDDLE = 4.0
-
-_DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """What decides the result.
-
-    Attributes:
-        batch: images of a step, at most. lr: highest learning rate of the head.
-        freeze: train the new head alone, the rest as in evaluation, its batch norms too.
-        precision: float32, or bf16 or fp16 for autocast (fp16 with scaled gradients, on a GPU only).
-        augmentation: of the training images, one of `AUGMENTATIONS`.
-    """
-
-    epochs: int = 10
-    batch: int = 32
-    lr: float = 0.01
-    freeze: bool = False
-    seed: int = 0
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    augmentation: str = "crop_and_flip"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError("epochs and batch must be at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr must be a positive number, not {self.lr}")
-        if self.seed < 0:
-            raise ValueError("seed must not be negative")
-        if self.precision not in _DTYPES:
-            raise ValueError(f"precision is {', '.join(_DTYPES)}, not {self.precision!r}")
-        if self.augmentation not in AUGMENTATIONS:
-            raise ValueError(f"augmentation is {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}")
-
-
-def with_new_head(network: Network, classes: int, seed: int) -> dict[str, Tensor]:
-    """Changes a network's head for a fresh one with `classes` outputs; its state dict, on the CPU.
-
-    Raises:
-        NetworkError: it has no head to replace.
-    """
-    fold_input(network.module)
-    name = find_head(network.module, network.outputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_of(seed, "head"))
-        replace_head(network.module, name, classes)
-    return portable(network.module)
-
-
-def portable(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict on the CPU in the usual layout."""
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
 
 
 class Finetuning:
@@ -181,7 +128,7 @@ class Finetuning:
             return pool_logits(self.module(x)).float()
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = _DTYPES[self.config.precision]
+        dtype = DTYPES[self.config.precision]
         return torch.autocast(self._device.type, dtype, enabled=dtype is not None)
 
     def _note(self, batch: Batch, images: Sequence[Labelled]) -> None:
@@ -261,26 +208,6 @@ class Finetuning:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.faults = dict(state["faults"])
-
-
-def try_whole_image(network: Network, images: Sequence[Labelled]) -> None:
-    """One forward pass of the first held-out image's shape: a network for squares should say so now.
-
-    Raises:
-        NetworkError: it does not take that shape.
-    """
-    sizes = ((image.width, image.height) for image in images)
-    shapes = (network.preprocess.input_shape(w, h) for w, h in sizes if w and h)
-    # An annotation that lies about its image must not decide for the others.
-    shape = next((shape for shape in shapes if math.prod(shape) <= MAX_INPUT), (network.side,) * 2)
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, 3, *shape))
-    except Exception as error:
-        raise NetworkError(
-            f"{network.name} does not take whole images ({shape[0]}x{shape[1]}): {error}. "
-            "Give --crop (for example --crop 224) to measure on the central square."
-        ) from error
 
 
 def schedule(progress: float) -> float:

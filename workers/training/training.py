@@ -14,10 +14,6 @@ Counter = Callable[[int, int], None]
 """Called with the images done since the last call, and with those of them that cannot be read."""
 
 
-class TrainingError(Exception):
-    """Training cannot go on; the message says why and the way out."""
-
-
 @dataclass(frozen=True)
 class Data:
     """The images below one root: those to train on, and those held out to measure.

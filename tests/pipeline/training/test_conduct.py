@@ -20,7 +20,9 @@ from extremal.pipeline.progress import ProgressReport
 from extremal.pipeline.training.labelled import labelled_data
 from extremal.pipeline.training.task import Task
 from extremal.workers.networks.network import load_network
-from extremal.workers.training.finetuning import FinetuneConfig, Finetuning, with_new_head
+from extremal.workers.training.finetuning import Finetuning
+from extremal.workers.training.settings import FinetuneConfig
+from extremal.workers.training.start import with_new_head
 
 EPOCHS = 3
 EACH = TRAIN + TEST  # images of an epoch

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal.workers import ChannelConfig, channel_attribution
-from extremal.workers.extremal.channel import keep_largest
+from extremal.workers.extremal.channel_objective import keep_largest
 from extremal.workers.extremal.settings import Schedule, default_counts
 from extremal.workers.images import Preprocess
 from extremal.workers.networks.network import Network

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal.workers import SpatialConfig, extremal_perturbation, spatial_preset
+from extremal.workers import SpatialConfig, channel_attribution, extremal_perturbation, spatial_preset
 from extremal.workers.extremal.a_star import first_reaching
 from extremal.workers.extremal.masks import MaskFamily
 from extremal.workers.extremal.settings import MaskConfig, Schedule
@@ -237,3 +237,15 @@ def test_bad_batches_are_refused() -> None:
         extremal_perturbation(network, images(2), torch.tensor([0]))
     with pytest.raises(ValueError, match="3 seeds for 2 images"):
         extremal_perturbation(network, images(2), torch.tensor([0, 1]), seed=[1, 2, 3], steps=1)
+
+
+def test_a_misspelt_keyword_is_refused_with_those_there_are() -> None:
+    image, target = torch.zeros(1, 3, 32, 32), torch.tensor([0])
+    with pytest.raises(
+        TypeError, match=r"^extremal_perturbation\(\) .* 'area'; it takes network, .*seed,.* areas, game"
+    ):
+        extremal_perturbation(small_cnn(), image, target, area=[0.1])
+    with pytest.raises(
+        TypeError, match=r"^channel_attribution\(\) .* 'slot'; it takes .*layer, .*split, slots"
+    ):
+        channel_attribution(small_cnn(), image, target, slot=3)

@@ -289,7 +289,7 @@ class Minus(Gated):
 
 def check(network: Network, name: str, **layers: str) -> None:
     config = SaliencyConfig(methods=(name,), layers=Layers(**layers))
-    check_methods(network, config, SpatialConfig(), ChannelConfig())
+    check_methods(network, config, (SpatialConfig(), ChannelConfig()))
 
 
 def test_networks_without_rules_are_refused() -> None:

@@ -311,7 +311,7 @@ def test_gradients_work_where_gradients_are_off() -> None:
 
 def check(network: Network, *names: str, **layers: str) -> None:
     config = SaliencyConfig(methods=names, layers=Layers(**layers))
-    check_methods(network, config, SpatialConfig(), ChannelConfig())
+    check_methods(network, config, (SpatialConfig(), ChannelConfig()))
 
 
 def test_transformers_and_gelus_are_refused() -> None:
@@ -410,7 +410,7 @@ def test_the_table_knows_the_layers(name: str) -> None:
         module = get_model(name, weights=None, **options)
     network = network_of(module, name=name)
     layers = layers_of(network, Layers())
-    for layer in vars(layers).values():
+    for layer in layers.names():
         module.get_submodule(layer)
     weighted = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     assert layers.classifier == weighted[-1]

@@ -1,14 +1,21 @@
 """Methods made of methods, by a card and a function: nothing of the house is touched."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from recorded import batch_of, network_of, noise, randomized
 from torch import Tensor, nn
 
+from extremal.pipeline.config import build_config, stored_tree
+from extremal.pipeline.errors import ConfigError
+from extremal.workers.config import DatasetConfig, NetworkConfig, RunConfig
+from extremal.workers.errors import LayerError
+from extremal.workers.inversion.settings import InversionConfig
 from extremal.workers.networks.network import Network
-from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method, attribute
+from extremal.workers.saliency import METHODS, Batch, Card, Maps, Method, attribute, check_methods
+from extremal.workers.saliency.config import SaliencyConfig
 from extremal.workers.saliency.gradients import ReluRules, grad_cam
 from extremal.workers.saliency.recorded_pass import Recording, Trace, read
 from extremal.workers.saliency.settings import Layers
@@ -131,8 +138,58 @@ def test_a_method_reads_several_layers_in_one_pass() -> None:
     torch.testing.assert_close(maps, of_layer["second"] + pooled)
 
 
+def steps(batch: Batch) -> Maps:
+    """Maps that say what a section of the run holds."""
+    value = float(batch.settings(InversionConfig).steps)
+    return Maps(torch.full((len(batch.targets), 2, 2), value))
+
+
+STEPS = Method(steps, check=steps)
+
+
+def test_a_card_may_read_the_section_of_any_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card("steps", "Steps", "this test", f"{__name__}:STEPS", reads="inversion")
+    monkeypatch.setitem(METHODS, "steps", card)
+    settings = SaliencyConfig(methods=("steps",))
+    config = RunConfig(
+        DatasetConfig("folder"),
+        NetworkConfig("net"),
+        method="saliency",
+        saliency=settings,
+        inversion=InversionConfig(steps=7),
+    )
+    sections = config.read_sections()
+    assert sections == (InversionConfig(steps=7), settings)
+    check_methods(net(0), settings, sections)
+    maps = attribute(replace(batch(), sections=sections), ["steps"])["steps"].maps
+    assert maps.unique().tolist() == [7]
+    with pytest.raises(KeyError, match=r"InversionConfig, which Batch\.sections does not hold"):
+        attribute(batch(), ["steps"])
+
+
 def test_layers_of_a_role_may_be_several() -> None:
-    layers = Layers("a", None, ("b", "c"), "d")  # type: ignore[arg-type]
+    layers = Layers("a", None, ("b", "c"), "d")
     assert layers.names("cam", "excitation") == ("a",)
     assert layers.names("contrast", "classifier") == ("b", "c", "d")
     assert layers.names() == ("a", "b", "c", "d")
+    assert Layers(("a",)) == Layers("a")
+    assert layers.single("cam") == "a"
+    with pytest.raises(LayerError, match=r"one layer as contrast, not several \(b, c\)"):
+        layers.single("contrast")
+    with pytest.raises(LayerError, match="one layer as excitation, and none is named"):
+        layers.single("excitation")
+    with pytest.raises(ValueError, match="cam must name a layer"):
+        Layers(())
+
+
+def test_several_layers_are_read_from_a_file_and_refused_by_methods_of_one() -> None:
+    tree: dict[str, Any] = {"dataset": {"name": "voc"}, "network": {"name": "vgg16"}, "method": "saliency"}
+    tree["saliency"] = {"layers": {"cam": ["first", "second"]}, "methods": ["grad_cam"]}
+    config = build_config(tree)
+    assert config.saliency.layers == Layers(("first", "second"))
+    assert stored_tree(config)["saliency"]["layers"]["cam"] == ["first", "second"]
+    assert build_config({**tree, "saliency": stored_tree(config)["saliency"]}) == config
+    with pytest.raises(LayerError, match=r"grad_cam cannot work on net0: it reads one layer as cam, not sev"):
+        check_methods(net(0), config.saliency, config.read_sections())
+    with pytest.raises(ConfigError, match=r"saliency\.layers\.cam"):
+        build_config({**tree, "saliency": {"layers": {"cam": 3}}})

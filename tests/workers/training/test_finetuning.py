@@ -16,7 +16,8 @@ from extremal.workers.networks.classifier import find_head, fold_input, rectifie
 from extremal.workers.networks.network import load_network
 from extremal.workers.networks.zoo import _classifier, _options
 from extremal.workers.training.batches import Labelled, shuffled
-from extremal.workers.training.finetuning import multilabel_loss, schedule, try_whole_image, with_new_head
+from extremal.workers.training.finetuning import multilabel_loss, schedule
+from extremal.workers.training.start import try_whole_image, with_new_head
 
 
 def test_ignored_labels_have_no_part_in_the_loss() -> None:

@@ -9,7 +9,7 @@ TOY = Kind(
     "toy",
     (
         field("brightness", pa.float32(), "mean of the network's input, times the gain"),
-        field("seconds", pa.float32(), "wall time of the pair's batch over its pairs"),
+        field("seconds", pa.float32(), "wall time of the unit's batch over its units"),
     ),
     beside=(POINTS,),
 )

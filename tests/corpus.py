@@ -663,7 +663,7 @@ FLAGS: Sequence[Case[Sequence[str]]] = (
     Case("unknown layer", _X, ("--method", "channel", "--layer", "block9"), "has no layer 'block9'; close:"),
     Case("unknown game", _X, ("--game", "chess"), "spatial.game: Input should be 'preserve'"),
     Case("unknown preset", _X, ("--preset", "slow"), "preset must be fast, torchray or paper"),
-    Case("unknown device", _X, ("--device", "tpu"), "--device is cpu or cuda, not 'tpu'"),
+    Case("unknown device", _X, ("--device", "tpu"), "--device is cpu, cuda or cuda:N, not 'tpu'"),
     Case("unknown precision", _X, ("--precision", "fp8"), "precision: Input should be 'float32' or 'bf16'"),
     Case("unknown flag", _X, ("--area", "0.1"), "No such option"),
     Case("root that is nowhere", _X, ("--root", "absent"), "no such folder"),

@@ -17,7 +17,7 @@ from extremal.storage.folder import open_root
 __all__ = ["LAYOUTS", "Dataset", "DatasetError", "Pair", "open_dataset", "unreachable"]
 
 LAYOUTS: Mapping[str, Layout] = {
-    layout.name: layout for layout in (VOC, COCO_LAYOUT, IMAGENET, FOLDER, SHAPES_LAYOUT)
+    layout.name: layout for layout in (IMAGENET, VOC, COCO_LAYOUT, FOLDER, SHAPES_LAYOUT)
 }
 
 

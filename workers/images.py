@@ -133,9 +133,9 @@ def _decode(
         raise ImageError(f"{name}: cannot be decoded: {error}") from error
 
 
-def _other_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def _other_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether width to height differ by more than the rounding of an image made smaller."""
-    return abs(one[0] * other[1] - one[1] * other[0]) > 0.02 * one[0] * other[1] + max(*one, *other)
+    return abs(size[0] * other[1] - size[1] * other[0]) > 0.02 * size[0] * other[1] + max(*size, *other)
 
 
 def _cause(error: OSError) -> str:

@@ -81,12 +81,15 @@ def ablate(split: Split, images: Tensor, subjects: Sequence[Subject], draws: int
         everyone = torch.arange(len(images), device=images.device)
         objective = ChannelObjective(split, split.head(images), everyone, everyone)
         energies = channel_energies(objective.activation.value, objective.dim).cpu().double().numpy()
-        sets = [_sets(one, energy, draws) for one, energy in zip(subjects, energies, strict=True)]
+        sets = [_sets(subject, energy, draws) for subject, energy in zip(subjects, energies, strict=True)]
         items = np.repeat(np.arange(len(sets)), [len(of_pair) for of_pair in sets])
         logits = _logits(objective, np.concatenate(sets), items)
     if not np.isfinite(logits).all():
         raise FloatingPointError("a logit without some channels became infinite or not a number")
-    return [_ablated(one, logits[items == i, :].astype(np.float64), draws) for i, one in enumerate(subjects)]
+    return [
+        _ablated(subject, logits[items == i, :].astype(np.float64), draws)
+        for i, subject in enumerate(subjects)
+    ]
 
 
 def channel_energies(value: Tensor, dim: int) -> Tensor:

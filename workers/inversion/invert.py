@@ -133,9 +133,9 @@ def masked(value: Tensor, masks: Tensor, split: Split) -> Tensor:
     return value * masks.view(shape).to(value)
 
 
-def cosine(one: Tensor, other: Tensor) -> Tensor:
+def cosine(first: Tensor, second: Tensor) -> Tensor:
     """(N,) cosines of two sets of activations (N, ...) as vectors; 0 where one of them is zero."""
-    return F.cosine_similarity(one.flatten(1), other.flatten(1), dim=1)
+    return F.cosine_similarity(first.flatten(1), second.flatten(1), dim=1)
 
 
 def energy(value: Tensor, split: Split) -> Tensor:
@@ -170,9 +170,9 @@ def _ascend(
     """Pictures (N,3,H,W) and trace (N,T) of targets that go through the network together."""
     draws = generators(seeds)
     device, width = network.device, size[1]
-    start = torch.stack([noise(config.parameterization, size, one) for one in draws])
+    start = torch.stack([noise(config.parameterization, size, generator) for generator in draws])
     # Drawn before the loop, which then never waits for the host.
-    shakes = torch.stack([draw_shakes(config, size, one) for one in draws], 1).to(device)
+    shakes = torch.stack([draw_shakes(config, size, generator) for generator in draws], 1).to(device)
     parameters = start.to(device).requires_grad_()
     mean, std = _colours(network)
     optimizer = torch.optim.Adam([parameters], lr=config.lr)

@@ -20,13 +20,13 @@ def find_head(module: nn.Module, outputs: int) -> str:
     Raises:
         NetworkError: there is none.
     """
-    found = [name for name, layer in module.named_modules() if _outputs(layer) == outputs]
-    if not found:
+    names = [name for name, layer in module.named_modules() if _outputs(layer) == outputs]
+    if not names:
         raise NetworkError(
             f"{type(module).__name__}: no linear layer and no 1x1 convolution has the network's {outputs} "
             "outputs, so there is no head to replace; end the network in an nn.Linear"
         )
-    return str(found[-1])
+    return str(names[-1])
 
 
 def _outputs(layer: nn.Module) -> int | None:
@@ -67,14 +67,14 @@ def fit_head(module: nn.Module, state: Mapping[str, Tensor]) -> bool:
     Returns:
         Whether it did.
     """
-    own = module.state_dict()
-    odd = [key for key, tensor in own.items() if key in state and state[key].shape != tensor.shape]
+    tensors = module.state_dict()
+    odd = [key for key, tensor in tensors.items() if key in state and state[key].shape != tensor.shape]
     layers = {key.rpartition(".")[0] for key in odd}
     if len(layers) != 1:
         return False
     (name,) = layers
     weight = state.get(f"{name}.weight")
-    fits = weight is not None and weight.ndim > 0 and weight.shape[1:] == own[f"{name}.weight"].shape[1:]
+    fits = weight is not None and weight.ndim > 0 and weight.shape[1:] == tensors[f"{name}.weight"].shape[1:]
     if not name or not fits or _outputs(module.get_submodule(name)) is None:
         return False
     replace_head(module, name, len(state[f"{name}.weight"]))
@@ -112,14 +112,14 @@ def rectified(network: Callable[[Tensor], Tensor], head: Head, x: Tensor) -> boo
     bias = 0.0
     if head.bias is not None:
         head.bias.fill_(bias := -1.0)
-    found = network(x)
+    logits = network(x)
     for name, parameter in head.named_parameters():
         parameter.copy_(before[name])
-    if torch.allclose(found, torch.full_like(found, bias), atol=1e-3):  # a mean over space rounds
+    if torch.allclose(logits, torch.full_like(logits, bias), atol=1e-3):  # a mean over space rounds
         return False
-    if (found == 0).all():
+    if (logits == 0).all():
         return True
     raise NetworkError(
-        f"with its last layer constant at {bias:g} the network gives {found.flatten()[0].item():.3g}: what "
+        f"with its last layer constant at {bias:g} the network gives {logits.flatten()[0].item():.3g}: what "
         "follows that layer changes it (a softmax, a sigmoid?); let the network return plain logits"
     )

@@ -197,14 +197,14 @@ class _GraphParts:
 
 
 def _descendants(node: fx.Node) -> set[fx.Node]:
-    found: set[fx.Node] = set()
+    descendants: set[fx.Node] = set()
     waiting = list(node.users)
     while waiting:
         current = waiting.pop()
-        if current not in found:
-            found.add(current)
+        if current not in descendants:
+            descendants.add(current)
             waiting.extend(current.users)
-    return found
+    return descendants
 
 
 def _head_graph(graph: fx.Graph, after: set[fx.Node], node: fx.Node, crossing: list[fx.Node]) -> fx.Graph:
@@ -253,9 +253,9 @@ class _HookParts:
             raise LayerError(f"layer {self._layer!r} is called {len(outputs)} times; give one called once")
         (value,) = outputs
         if not isinstance(value, Tensor) or not 2 <= value.ndim <= 4:
-            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            output = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise LayerError(
-                f"layer {self._layer!r} must return one tensor of 2 to 4 dimensions, not {found}"
+                f"layer {self._layer!r} must return one tensor of 2 to 4 dimensions, not {output}"
             )
         return Activation(value, (x,))
 

@@ -130,11 +130,11 @@ def load_network(
     Raises:
         NetworkError: unknown name, weights that cannot be had, read or fitted, impossible preprocessing.
     """
-    known = _from_function(name, weights) if ":" in name else load_known(name, weights)
-    preprocess = _adjusted(name, known.preprocess, resize=resize, crop=crop, mean=mean, std=std)
+    built = _from_function(name, weights) if ":" in name else load_known(name, weights)
+    preprocess = _adjusted(name, built.preprocess, resize=resize, crop=crop, mean=mean, std=std)
     try:
-        module = known.module.eval().requires_grad_(False)
-        return Network(name, module, preprocess, known.classes, fingerprint(module))
+        module = built.module.eval().requires_grad_(False)
+        return Network(name, module, preprocess, built.classes, fingerprint(module))
     except Exception as error:  # modules of the user's own: without weights yet, on no device, compiled
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise NetworkError(
@@ -193,10 +193,8 @@ def pool_logits(output: object) -> Tensor:
         return output.mean(dim=(2, 3))
     if isinstance(output, Tensor) and output.ndim == 2:
         return output
-    found = (
-        f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-    )
-    raise NetworkError(f"a network must return a tensor (B, C) or (B, C, h, w), not {found}")
+    kind = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    raise NetworkError(f"a network must return a tensor (B, C) or (B, C, h, w), not {kind}")
 
 
 def _from_function(name: str, weights: str | Path | None) -> Known:

@@ -121,8 +121,8 @@ def fill_benchmark(module: FullyConvolutional, state: Mapping[str, Tensor], path
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
         raise NetworkError(f"{path}: mixes Caffe's names and torchvision's: two tensors are {twice[0]}")
-    own = module.state_dict()
-    fill(module, {name: _as_convolution(state[key], own.get(name)) for key, name in names.items()}, path)
+    tensors = module.state_dict()
+    fill(module, {name: _as_convolution(state[key], tensors.get(name)) for key, name in names.items()}, path)
     caffe = any(key != name for key, name in names.items())
     log.info("%s: %s layout", path, "Caffe's, BGR" if caffe else "torchvision's, RGB")
     if caffe:
@@ -137,9 +137,9 @@ def _torchvision_name(key: str) -> str:
     return key
 
 
-def _as_convolution(tensor: Tensor, own: Tensor | None) -> Tensor:
+def _as_convolution(tensor: Tensor, expected: Tensor | None) -> Tensor:
     """Weights of a dense layer, (outputs, inputs * h * w), as a convolution's; other tensors as they are."""
-    if own is None or own.ndim != 4 or tensor.layout is not torch.strided:
+    if expected is None or expected.ndim != 4 or tensor.layout is not torch.strided:
         return tensor
-    is_dense = tensor.shape[:2] == own.flatten(1).shape and tensor.numel() == own.numel()
-    return tensor.reshape(own.shape) if is_dense else tensor
+    is_dense = tensor.shape[:2] == expected.flatten(1).shape and tensor.numel() == expected.numel()
+    return tensor.reshape(expected.shape) if is_dense else tensor

@@ -67,26 +67,26 @@ def cascade(module: nn.Module, x: Tensor) -> Cascade:
         NetworkError: there is no weight layer, or weights that cannot be re-initialised (attention, bare
             parameters) would stay trained.
     """
-    names = {one: name for name, one in module.named_modules() if _own(one)}
-    resettable = [one for one in names if hasattr(one, "reset_parameters")]
-    for one, name in names.items():
-        if one not in resettable and list(one.parameters(recurse=False)):
+    names = {submodule: name for name, submodule in module.named_modules() if _has_state(submodule)}
+    resettable = [submodule for submodule in names if hasattr(submodule, "reset_parameters")]
+    for submodule, name in names.items():
+        if submodule not in resettable and list(submodule.parameters(recurse=False)):
+            kind = type(submodule).__name__
             raise NetworkError(
-                f"weights of {name or 'the network itself'} ({type(one).__name__}) cannot be randomized: "
-                "they are in no convolution, linear layer or normalization, nor in a module with "
-                "reset_parameters"
+                f"weights of {name or 'the network itself'} ({kind}) cannot be randomized: they are in "
+                "no convolution, linear layer or normalization, nor in a module with reset_parameters"
             )
     calls = _calls(module, resettable, x)
-    silent = [names[one] for one in resettable if one not in calls]
+    silent = [names[submodule] for submodule in resettable if submodule not in calls]
     if silent:
         log.warning("the network runs without %s: their weights are not randomized", ", ".join(silent))
     layers: Cascade = {}
     first: list[str] = []
     members = first
-    for one in calls:
-        if _is_weight_layer(one):
-            members = layers.setdefault(names[one], [])
-        members.append(names[one])
+    for submodule in calls:
+        if _is_weight_layer(submodule):
+            members = layers.setdefault(names[submodule], [])
+        members.append(names[submodule])
     if not layers:
         raise NetworkError("a network without convolutions and linear layers has nothing to randomize")
     layers[next(iter(layers))] += first
@@ -117,7 +117,7 @@ def randomize(module: nn.Module, layers: Mapping[str, Sequence[str]], depth: int
                 module.get_submodule(name).reset_parameters()  # type: ignore[operator]
 
 
-def _own(module: nn.Module) -> bool:
+def _has_state(module: nn.Module) -> bool:
     """Whether a module itself, not one inside it, holds weights or running statistics."""
     return bool([*module.parameters(recurse=False), *module.buffers(recurse=False)])
 
@@ -130,11 +130,11 @@ def _calls(module: nn.Module, wanted: Sequence[nn.Module], x: Tensor) -> list[nn
     """The wanted modules in the order of their last call in a forward pass of x."""
     calls: dict[nn.Module, None] = {}
 
-    def note(one: nn.Module, *_: object) -> None:
-        calls.pop(one, None)
-        calls[one] = None
+    def note(submodule: nn.Module, *_: object) -> None:
+        calls.pop(submodule, None)
+        calls[submodule] = None
 
-    hooks = [one.register_forward_pre_hook(note) for one in wanted]
+    hooks = [submodule.register_forward_pre_hook(note) for submodule in wanted]
     try:
         with torch.no_grad():
             module(x)

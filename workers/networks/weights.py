@@ -91,38 +91,38 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         NetworkError: names or shapes differ; `path` is for the message.
     """
-    own = module.state_dict()
-    auxiliary = [key for key in state if re.match(r"(aux\d|AuxLogits)\.", key) and key not in own]
+    tensors = module.state_dict()
+    auxiliary = [key for key in state if re.match(r"(aux\d|AuxLogits)\.", key) and key not in tensors]
     if auxiliary:
         log.info("%s: %d tensors of auxiliary classifiers left out", path, len(auxiliary))
     # Files from before PyTorch 0.4.1 lack these counters, which evaluation does not use.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own and key not in auxiliary]
+    missing = [key for key in tensors if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in tensors and key not in auxiliary]
     shapes = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
-        for key, tensor in own.items()
+        for key, tensor in tensors.items()
         if key in state and state[key].shape != tensor.shape
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    found = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys]
-    if found:
-        raise NetworkError(f"{path}: does not fit {type(module).__name__}: {'; '.join(found)}")
-    for key, tensor in own.items():
+    faults = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys]
+    if faults:
+        raise NetworkError(f"{path}: does not fit {type(module).__name__}: {'; '.join(faults)}")
+    for key, tensor in tensors.items():
         cause = _unusable(state[key], tensor) if key in state else None
         if cause:
             raise NetworkError(f"{path}: {key} {cause}")
     module.load_state_dict(state, strict=False)
 
 
-def _unusable(tensor: Tensor, own: Tensor) -> str | None:
-    """Why a tensor of the right shape cannot stand for the module's own, and the way out."""
+def _unusable(tensor: Tensor, expected: Tensor) -> str | None:
+    """Why a tensor of the right shape cannot stand for the module's, and the way out."""
     if tensor.layout is not torch.strided or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else "sparse"
         fix = ".dequantize()" if tensor.is_quantized else ".to_dense()"
         return f"is a {kind} tensor; save it again after {fix}"
     if tensor.is_meta:
         return "is a meta tensor, a shape without numbers; save the real weights"
-    if tensor.is_complex() and not own.is_complex():
+    if tensor.is_complex() and not expected.is_complex():
         return "holds complex numbers; save real ones"
     # Every score would be NaN, and every pair of the run a failure.
     if tensor.is_floating_point() and tensor.isnan().any():

@@ -39,20 +39,20 @@ class RandomMasks:
         self._drawn = [_bilinear(cells, (cells + 1) * size).to(device) for size in sizes]
         self._pixels = [torch.arange(side, device=device) for side in (height, width)]
 
-    def draw(self, part: slice) -> Tensor:
+    def draw(self, masks: slice) -> Tensor:
         """(n,H,W) float32 in [0,1]: a range of the masks."""
         rows, columns = (
-            self._drawn[axis][self.shifts[part, axis, None] + self._pixels[axis]] for axis in (0, 1)
+            self._drawn[axis][self.shifts[masks, axis, None] + self._pixels[axis]] for axis in (0, 1)
         )
-        return rows @ self.grids[part] @ columns.mT
+        return rows @ self.grids[masks] @ columns.mT
 
 
 def _bilinear(cells: int, length: int) -> Tensor:
     """(length,cells) float32: draws a row of cells linearly on pixels, reflected at the outermost centres."""
-    place = (torch.arange(length, dtype=torch.float64) + 0.5) * cells / length - 0.5
-    lower = place.floor()
+    position = (torch.arange(length, dtype=torch.float64) + 0.5) * cells / length - 0.5
+    lower = position.floor()
     drawn = torch.zeros(length, cells, dtype=torch.float64)
-    for cell, weight in ((lower, 1 - (place - lower)), (lower + 1, place - lower)):
+    for cell, weight in ((lower, 1 - (position - lower)), (lower + 1, position - lower)):
         mirrored = (cells - 1 - (cells - 1 - cell.abs()).abs()).clamp(min=0)  # a single cell has no neighbour
         drawn.scatter_add_(1, mirrored.long()[:, None], weight[:, None])
     return drawn.float()
@@ -84,8 +84,8 @@ def rise(batch: Batch) -> Maps:
     masks = RandomMasks(config, height, width, batch.seed, batch.images.device)
     scores = masked_scores(batch, count, masks.draw, probability)
     maps = scores.new_zeros(len(scores), height * width)
-    for part in chunks(count, batch.slots, height * width):
-        maps.addmm_(scores[:, part], masks.draw(part).flatten(1))
+    for chunk in chunks(count, batch.slots, height * width):
+        maps.addmm_(scores[:, chunk], masks.draw(chunk).flatten(1))
     return Maps((maps / count).view(-1, height, width))
 
 

@@ -85,11 +85,13 @@ def saliency_point(item: Item, method: str, saliency: Tensor, smooth: Smooth) ->
     drawn = to_original(saliency, item.region, *size)
     plain = peak(drawn, item.region)
     point = locate(saliency, item.region, *size, smooth) if smooth.fraction else plain
-    found = point_row(item, method, *point)
-    if found["distance2"] is not None:
-        found["plain_distance2"] = distance2(*plain, *truth, *size) if smooth.fraction else found["distance2"]
-        found["energy_inside"] = share_inside(drawn.numpy(), *truth, *size)
-    return found
+    located = point_row(item, method, *point)
+    if located["distance2"] is not None:
+        located["plain_distance2"] = (
+            distance2(*plain, *truth, *size) if smooth.fraction else located["distance2"]
+        )
+        located["energy_inside"] = share_inside(drawn.numpy(), *truth, *size)
+    return located
 
 
 def is_finite(row: Row) -> bool:

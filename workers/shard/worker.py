@@ -64,10 +64,10 @@ def check_weights(network: Network, model: Model) -> None:
         NetworkError: its weights are others.
     """
     stored = (network, model.weights_sha256), (network.original, model.original_sha256)
-    for found, fingerprint in stored:
-        if found.fingerprint != fingerprint:
+    for loaded, fingerprint in stored:
+        if loaded.fingerprint != fingerprint:
             raise NetworkError(
-                f"{found.name} has other weights here ({found.fingerprint[:12]}) than when the run was "
+                f"{loaded.name} has other weights here ({loaded.fingerprint[:12]}) than when the run was "
                 f"planned ({fingerprint[:12]}). Give every machine the same file."
             )
 

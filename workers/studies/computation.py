@@ -119,7 +119,9 @@ def map_points(items: Sequence[Item], method: str, maps: Tensor, smooth: Smooth)
     """The points of each pair's map (B,h,w); none from a map without space: it points at nothing."""
     if maps[0].numel() <= 1:
         return [[] for _ in items]
-    return [[saliency_point(item, method, one, smooth)] for item, one in zip(items, maps, strict=True)]
+    return [
+        [saliency_point(item, method, saliency, smooth)] for item, saliency in zip(items, maps, strict=True)
+    ]
 
 
 def pointed(

@@ -83,17 +83,17 @@ class Inversion:
         masks = torch.stack([_mask(row) for row in rows if row is not None])
         targets = torch.cat([value, masked(value, masks, self._split)])
         result = self._invert([*chosen, *chosen], targets, self.config)
-        whole, part = result.activations.chunk(2)
-        between = cosine(whole, part).tolist()
+        whole, kept = result.activations.chunk(2)
+        between = cosine(whole, kept).tolist()
         both = _rows(result)
-        for i, full, kept, channel_row, alike in zip(
+        for i, full, reduced, channel_row, alike in zip(
             there, both[: len(there)], both[len(there) :], rows, between, strict=True
         ):
             assert channel_row is not None
             row = full | {name: channel_row[name] for name in ("target", "target_name", "a_star")}
             row |= {"objective": self.config.objective, "channel": None, "cosine_between": alike}
-            row |= {f"{name}_masked": kept[name] for name in ("image", "cosine", "energy")}
-            outcomes[i] = _outcome(row | {"trace": full["trace"] + kept["trace"]})
+            row |= {f"{name}_masked": reduced[name] for name in ("image", "cosine", "energy")}
+            outcomes[i] = _outcome(row | {"trace": full["trace"] + reduced["trace"]})
         return outcomes
 
     def _invert(self, items: list[Item], targets: Tensor, config: InversionConfig) -> InversionResult:
@@ -128,8 +128,8 @@ def _no_mask(item: Item) -> str:
 def _mask(row: Row) -> Tensor:
     """(K) the mask of a*, or of the largest count where none reaches tau: as eq. 11's map does."""
     sizes, shape = row["counts"], row["masks_shape"]
-    place = len(sizes) - 1 if row["a_star"] is None else sizes.index(row["a_star"])
-    return torch.tensor(row["masks"], dtype=torch.float32).view(*shape)[place]
+    index = len(sizes) - 1 if row["a_star"] is None else sizes.index(row["a_star"])
+    return torch.tensor(row["masks"], dtype=torch.float32).view(*shape)[index]
 
 
 def _rows(result: InversionResult) -> list[Row]:

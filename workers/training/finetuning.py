@@ -219,9 +219,9 @@ def schedule(progress: float) -> float:
 
 def multilabel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy of logits (B, C) over the labels (B, C) not IGNORED, 0 if all are."""
-    known = labels != IGNORED
+    labelled = labels != IGNORED
     losses = binary_cross_entropy_with_logits(logits, (labels == PRESENT).float(), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
+    return (losses * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 FINETUNE = TrainingMethod(

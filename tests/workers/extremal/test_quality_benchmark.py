@@ -4,7 +4,6 @@ import csv
 import importlib
 import json
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,32 +116,6 @@ def test_the_verdict(score: float, binary: float, term: float, accepted: bool) -
 # -- measures
 
 
-@pytest.mark.parametrize(("steps", "batch"), [(5, 2), (28, 12)])
-def test_curves_equal_brute_force(steps: int, batch: int) -> None:
-    network, image = toy(), toy_image()
-    masks = torch.rand(2, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-    order = quality.saliency_order(masks)
-    start, finish = quality.rise_blur(image), image
-    weight = network.module.weight.double().flatten(1).numpy()
-    saliency = masks.sum(0).flatten().numpy()
-    by_saliency = sorted(range(SIDE * SIDE), key=lambda pixel: -saliency[pixel])
-    probabilities = []
-    for step in range(steps + 1):
-        x = start[0].flatten(1).double().numpy().copy()
-        for pixel in by_saliency[: SIDE * SIDE * step // steps]:
-            x[:, pixel] = finish[0].flatten(1)[:, pixel]
-        logits = weight @ x.flatten()
-        probabilities.append(np.exp(logits[1]) / np.exp(logits).sum())
-    expected = sum(a + b for a, b in pairwise(probabilities)) / (2 * steps)
-    found = quality.curve_area(network, start, finish, order, 1, steps, batch)
-    assert found.item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_ties_of_the_saliency_go_in_reading_order() -> None:
-    masks = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 2.0]]])
-    assert quality.saliency_order(masks).tolist() == [5, 1, 3, 0, 2, 4]
-
-
 def test_binary_masks_show_the_image_or_the_strongest_blur() -> None:
     network, image, config = toy(), toy_image(), short(1)
     params = torch.zeros(2, 4, 4)
@@ -234,9 +207,7 @@ def test_the_command_goes_on_where_it_was(
     with np.load(tmp_path / "out/torchray-2/001.npz") as stored:
         assert (str(stored["name"]), int(stored["label"])) == ("1.png", 1)
         assert stored["params"].shape == (2, 4, 4)
-        assert (stored["masks"].shape, stored["masks"].dtype) == ((2, SIDE, SIDE), np.float16)
-        assert stored["scores"].shape == stored["term"].shape == stored["areas"].shape == (2,)
-        assert stored["full"].shape == stored["pert"].shape == (1,)
+        assert stored["scores"].shape == (2,)
         scores = stored["scores"]
     numbers = json.loads((tmp_path / "q.json").read_text())
     np.testing.assert_allclose(numbers["values"]["torchray-2"]["score"][1], scores, atol=1e-4)

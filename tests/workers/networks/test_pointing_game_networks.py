@@ -403,7 +403,7 @@ def test_a_run_on_voc(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = prepare(config, str(voc / "run"))
     assert run.shard_plan(0)["targets"].to_pylist() == [[11]]  # dog, of the alphabetical list
     model = run.manifest.model
-    assert (model["resize"], model["crop"], model["antialias"]) == (224, None, False)
+    assert (model.resize, model.crop, model.antialias) == (224, None, False)
     usual = Preprocess(224, None, PREPROCESS.mean, PREPROCESS.std)
     monkeypatch.setattr("extremal.workers.networks.zoo.PREPROCESS", usual)
     with pytest.raises(ConfigMismatch, match="antialias"):

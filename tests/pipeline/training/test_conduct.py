@@ -31,13 +31,16 @@ MORE = ("--network", "toy_training:slow", "--batch", "4", "--epochs", str(EPOCHS
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """A Ray whose workers find the toy networks."""
+    """A Ray whose workers find the toy networks, and one thread here as there: sums depend on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         tests = str(Path(__file__).resolve().parents[2])
         patch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")]))
         init_ray(LOCAL_RAY)
         yield
         ray.shutdown()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

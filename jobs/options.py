@@ -67,7 +67,7 @@ def settings_of(
     steps = flags.pop("steps", None)
     given = merge(given, flags)
     given = {"method": RunConfig.method} | given
-    if given["method"] not in STUDIES:
+    if str(given["method"]) not in STUDIES:
         given = comparing(given)
     tree = merge(merge(base, STUDIES[given["method"]].inherited(given)), given)
     card = CARDS[given["method"]]

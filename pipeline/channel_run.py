@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from extremal.pipeline.aggregates.class_channels import class_channels
-from extremal.pipeline.config import stored_tree
+from extremal.pipeline.config import stored_tree, table_of
 from extremal.pipeline.datasets.open import unreachable
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.identity import run_tree
@@ -136,8 +136,8 @@ def inherited(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError, RunError: as `open_channels`.
     """
-    channels = open_channels(str(given.get("inversion", {}).get("channels") or ""))
-    root, weights = given.get("dataset", {}).get("root"), given.get("network", {}).get("weights")
+    channels = open_channels(str(table_of(given, "inversion").get("channels") or ""))
+    root, weights = table_of(given, "dataset").get("root"), table_of(given, "network").get("weights")
     stored = stored_config(channels, root, weights)
     tree = {name: asdict(getattr(stored, name)) for name in ("dataset", "network", "channel")}
     del tree["dataset"]["limit"]  # of its pairs; an inversion's is of its own

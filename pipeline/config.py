@@ -94,6 +94,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def table_of(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section that is read before the whole is validated; {} if it is not there.
+
+    Raises:
+        ConfigError: it is no table.
+    """
+    section = tree.get(name, {})
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{name} must be a table: [{name}], then its keys; not {printable(repr(section))}.")
+    return section
+
+
 def build_config(tree: Mapping[str, Any]) -> RunConfig:
     """Validate nested mappings into a configuration.
 

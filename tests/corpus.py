@@ -650,6 +650,9 @@ TOML: Sequence[Case[str | bytes]] = (
     Case("mean of two numbers", _X, "[network]\nmean = [0.5, 0.5]\n", "network.mean"),
     Case("limit 0 in a file", _X, "[dataset]\nlimit = 0\n", "limit must be at least 1"),
     Case("limit of thirty digits", _X, f"[dataset]\nlimit = {10**30}\n", "limit must be at least 1 and less"),
+    Case("method as a list", _X, "method = ['spatial']\n", "There is no method"),
+    Case("saliency as a text", _X, "method = 'grad_cam'\nsaliency = 'x'\n", "saliency must be a table"),
+    Case("inversion as a text", _X, "method = 'inversion'\ninversion = 'x'\n", "inversion must be a table"),
 )
 
 # Added to a command that is right.

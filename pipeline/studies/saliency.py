@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from extremal.pipeline.aggregates.shown import fidelity_scores, pointing_scores
-from extremal.pipeline.config import merge
+from extremal.pipeline.config import merge, table_of
 from extremal.pipeline.errors import ConfigError
 from extremal.pipeline.studies.channel import check_counts
 from extremal.pipeline.studies.study import Study
@@ -40,7 +40,7 @@ def comparing(tree: dict[str, Any]) -> dict[str, Any]:
     """
     methods = [name.strip() for name in str(tree["method"]).split(",")]
     check_names([name for name in methods if name != "center"])
-    if merge({}, tree).get("saliency", {}).get("methods", methods) != methods:
+    if merge({}, table_of(tree, "saliency")).get("methods", methods) != methods:
         raise ConfigError("Methods are named twice, by method and by saliency.methods: give one of them.")
     return merge(tree, {"method": "saliency", "saliency": {"methods": methods}})
 

@@ -1,10 +1,12 @@
-"""Which device to compute on: one rule for every command."""
+"""Which device to compute on: one rule for every command; torch only once that is asked."""
 
 import re
-
-import torch
+from typing import TYPE_CHECKING
 
 from extremal.workers.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_name(device: str | None) -> None:
@@ -19,10 +21,12 @@ def check_name(device: str | None) -> None:
 
 def has_gpu() -> bool:
     """Whether this machine has a GPU that torch can use."""
+    import torch
+
     return torch.cuda.is_available()
 
 
-def chosen_device(device: str | None, elsewhere: bool = False) -> torch.device:
+def chosen_device(device: str | None, elsewhere: bool = False) -> "torch.device":
     """The device of that name; None = a GPU if this machine has one, else the CPU.
 
     Args:
@@ -31,6 +35,8 @@ def chosen_device(device: str | None, elsewhere: bool = False) -> torch.device:
     Raises:
         DeviceError: it names no device, or one that this machine does not have.
     """
+    import torch
+
     check_name(device)
     chosen = torch.device(device or ("cuda" if has_gpu() else "cpu"))
     if chosen.type == "cpu" or elsewhere:

@@ -171,3 +171,13 @@ def test_help_needs_nothing_heavy() -> None:
         "assert not {'torch', 'ray', 'pyarrow', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_missing_file_is_refused_without_torch() -> None:
+    code = (
+        "import sys; from extremal.jobs.cli.app import app; from extremal.storage.errors import UserError\n"
+        "try: app(['run', '--config', 'nowhere.toml', '--out', 'x'], standalone_mode=False)\n"
+        "except (UserError, SystemExit): pass\n"
+        "assert not {'torch', 'ray'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

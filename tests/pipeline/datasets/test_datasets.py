@@ -320,7 +320,7 @@ def test_settings_of_another_dataset_are_refused(tmp_path: Path) -> None:
         open_dataset("folder", str(tmp_path), target=-1)
     with pytest.raises(DatasetError, match="give a local folder as root"):
         open_dataset("shapes", "s3://bucket/shapes")
-    with pytest.raises(DatasetError, match="unknown dataset 'cifar'; choose one of: voc, coco"):
+    with pytest.raises(DatasetError, match="unknown dataset 'cifar'; choose one of: imagenet, voc, coco"):
         open_dataset("cifar", str(tmp_path))
 
 
